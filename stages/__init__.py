@@ -1,0 +1,1 @@
+"""The pipeline's stages: one small script each, over the modules in `stages.shared`."""

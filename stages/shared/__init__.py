@@ -1,0 +1,1 @@
+"""The modules that the stages are made of; each knows one thing."""

@@ -1,0 +1,138 @@
+"""`params.yaml` as typed blocks, checked whole before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from stages.shared.errors import UserError
+
+
+class ParamsError(UserError):
+    """A key or a value of params.yaml that the pipeline cannot use."""
+
+
+def _number(value: object) -> object:
+    """Read `1e-4`: a number to people and to DVC, but text to PyYAML, which wants `1.0e-4`."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Download(_Block):
+    """Where the images come from."""
+
+    dataset: Literal["mnist"]
+    sources: list[str] = Field(min_length=1)
+
+
+class Decode(_Block):
+    """What the decoded arrays must hold."""
+
+    classes: int = Field(ge=2, le=256)
+
+
+class Train(_Block):
+    """The network and how it learns."""
+
+    network: Literal["tutorial"]
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: Number = Field(gt=0)
+    momentum: Number = Field(ge=0, lt=1)
+    weight_decay: Number = Field(ge=0)
+    validation_images: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**31)
+    device: Device
+    log_every: int = Field(ge=1)
+
+
+class Evaluate(_Block):
+    """How the test images are read."""
+
+    batch_size: int = Field(ge=1)
+    device: Device
+
+
+class Plot(_Block):
+    """How the pictures are drawn."""
+
+    smoothing: int = Field(ge=1)
+
+
+class Params(_Block):
+    """The whole of params.yaml, one block a stage."""
+
+    download: Download
+    decode: Decode
+    train: Train
+    evaluate: Evaluate
+    plot: Plot
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check every block of `path`.
+
+    Args:
+        path: a YAML file with one block a stage.
+
+    Returns:
+        The blocks, typed and frozen.
+
+    Raises:
+        ParamsError: the file is missing or no YAML, a key is unknown (the message names the
+            nearest known one) or missing, or a value has the wrong type or is out of range.
+            Every problem is named, a line each.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the top of the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate({} if tree is None else tree)
+    except ValidationError as error:
+        problems = [_describe(dict(problem)) for problem in error.errors()]
+        raise ParamsError("\n       ".join(f"{path}: {text}" for text in problems)) from None
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """One line for one of pydantic's findings: the key, what was found, what was expected."""
+    place = problem["loc"]
+    key = ".".join(str(part) for part in place) or "the file"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "extra_forbidden":
+        known = list(_block_at(place[:-1]).model_fields)
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"{key} is not a known key; {hint}"
+    expected = problem["msg"].removeprefix("Input should be ")
+    return f"{key} is {problem['input']!r}, expected {expected}"
+
+
+def _block_at(place: tuple[int | str, ...]) -> type[_Block]:
+    """The model whose keys stand at `place` in the file."""
+    block: type[_Block] = Params
+    for part in place:
+        annotation = block.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, _Block)
+        block = annotation
+    return block
