@@ -1,0 +1,142 @@
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages.shared import scoring
+from stages.shared.scoring import Predictions, ScoringError
+
+# Four images, three classes. Read as 0, 1, 1, 2; the third is a 0 whose second guess is right,
+# the fourth is a 0 whose last guess is right.
+PROBABILITY = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.6, 0.1], [0.1, 0.4, 0.5]])
+LOGITS = np.log(PROBABILITY).astype(np.float32)
+LABELS = np.array([0, 1, 0, 0], dtype=np.uint8)
+
+
+def test_scores_of_a_worked_example() -> None:
+    scores = scoring.score(LOGITS, LABELS, ["zero", "one", "two"])
+    assert list(scores.items()) == [
+        ("images", 4),
+        ("errors", 2),
+        ("accuracy", 0.5),
+        ("top2_accuracy", 0.75),
+        ("loss", pytest.approx(-(math.log(0.7 * 0.8 * 0.3 * 0.1)) / 4, abs=1e-6)),
+        # each image is alone in its bin: gaps 0.3, 0.2, 0.6 and 0.5
+        ("calibration_error", pytest.approx(1.6 / 4, abs=1e-6)),
+        # f1 of 0.5, 2/3 and 0
+        ("macro_f1", pytest.approx((0.5 + 2 / 3) / 3, abs=1e-6)),
+        (
+            "classes",
+            {
+                "zero": {"images": 3, "precision": 1.0, "recall": 0.333333, "f1": 0.5},
+                "one": {"images": 1, "precision": 0.5, "recall": 1.0, "f1": 0.666667},
+                "two": {"images": 0, "precision": 0.0, "recall": None, "f1": 0.0},
+            },
+        ),
+    ]
+
+
+def test_scores_are_plain_json() -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_a_class_that_never_occurs_has_no_share_and_no_weight() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scores = scoring.score(np.array([[9.0, 1.0, 0.0]]), np.array([0]), ["a", "b", "c"])
+    nothing = {"images": 0, "precision": None, "recall": None, "f1": None}
+    assert scores["classes"]["c"] == nothing
+    assert scores["macro_f1"] == 1.0
+
+
+def test_two_classes_are_always_in_the_top_two() -> None:
+    scores = scoring.score(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1]), ["a", "b"])
+    assert (scores["accuracy"], scores["top2_accuracy"]) == (0.5, 1.0)
+
+
+def test_a_tie_never_puts_top_two_below_top_one() -> None:
+    scores = scoring.score(np.zeros((1, 4)), np.array([0]), list("abcd"))
+    assert scores["accuracy"] == scores["top2_accuracy"] == 1.0
+
+
+def test_huge_logits_do_not_overflow() -> None:
+    logits = np.array([[1e4, 0.0], [1e4, 0.0]], dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scoring.score(logits, np.array([0, 1]), ["a", "b"])["loss"] == 5000.0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (np.array([[0.0, 1.0], [0.0, np.nan]]), np.array([0, 1]), "image 1"),
+        (np.array([[0.0, np.inf]]), np.array([0]), "not finite"),
+        (np.zeros((2, 3)), np.array([0]), r"\(2, 3\)"),
+        (np.zeros((0, 3)), np.array([], dtype=int), "1 or more"),
+        (np.zeros((1, 3)), np.array([3]), "expected 0 to 2"),
+        (np.zeros((1, 2)), np.array([0]), "2 logits an image, expected 3"),
+    ],
+)
+def test_what_cannot_be_scored(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], message: str
+) -> None:
+    with pytest.raises(ScoringError, match=message):
+        scoring.score(logits, labels, ["a", "b", "c"])
+
+
+def test_calibration_of_a_worked_example() -> None:
+    # Two bins: (0, 0.5] holds 0.4 (wrong) and 0.5 (right), (0.5, 1] holds 0.8 and 1.0 (both right).
+    result = Predictions(
+        np.array([0, 1, 1, 1]), np.array([1, 1, 1, 1]), np.array([0.4, 0.5, 0.8, 1.0])
+    )
+    calibration = scoring.calibrate(result, bins=2)
+    assert calibration.images.tolist() == [2, 2]
+    assert calibration.confidence == pytest.approx([0.45, 0.9])
+    assert calibration.accuracy == pytest.approx([0.5, 1.0])
+    assert calibration.error == pytest.approx((2 * 0.05 + 2 * 0.1) / 4)
+
+
+def test_an_empty_bin_is_nan_and_costs_nothing() -> None:
+    one = np.array([1])
+    calibration = scoring.calibrate(Predictions(one, one, np.array([1.0])), bins=2)
+    assert calibration.images.tolist() == [0, 1]
+    assert np.isnan(calibration.accuracy[0])
+    assert calibration.error == 0
+
+
+def test_predictions_as_csv() -> None:
+    result = scoring.predictions(LOGITS, LABELS)
+    text = scoring.to_csv(result)
+    assert text == (
+        "index,actual,predicted,confidence\n"
+        "0,0,0,0.700000\n1,1,1,0.800000\n2,0,1,0.600000\n3,0,2,0.500000\n"
+    )
+    back = scoring.from_csv(text)
+    np.testing.assert_array_equal(back.actual, result.actual)
+    np.testing.assert_array_equal(back.predicted, result.predicted)
+    np.testing.assert_allclose(back.confidence, result.confidence, atol=5e-7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1"),
+        ("index\rx", "not CSV"),
+        ("index,actual\n", "line 1: columns index,actual, expected index,actual,predicted"),
+        ("index,actual,predicted,confidence\n", "line 2: no prediction"),
+        ("index,actual,predicted,confidence\n0,1,1,0.5\n1,2\n", "line 3: 1,2, expected"),
+        ("index,actual,predicted,confidence\n0,1,1,0.5,7\n", "line 2"),
+        ("index,actual,predicted,confidence\n1,1,1,0.5\n", "line 2"),
+        ("index,actual,predicted,confidence\n0,-1,1,0.5\n", "line 2"),
+        ("index,actual,predicted,confidence\n0,x,1,0.5\n", "line 2"),
+        ("index,actual,predicted,confidence\n0,1,1,nan\n", "line 2"),
+        ("index,actual,predicted,confidence\n0,1,1,1.5\n", "line 2"),
+    ],
+)
+def test_a_broken_table_is_named_by_its_line(text: str, message: str) -> None:
+    with pytest.raises(ScoringError, match=message):
+        scoring.from_csv(text)
