@@ -1,0 +1,138 @@
+"""The decoded arrays as batches: split, shuffle, normalise.
+
+Whole batches are cut out of uint8 arrays that stay on disk, mapped: no worker processes, no loop
+over images. Each order is drawn from (seed, epoch) alone, so that any epoch can be begun anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared.errors import UserError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+Indices = NDArray[np.uint32]
+
+# Apart from the epochs, which count from 0: what else is drawn from the seed.
+_SPLIT = 2**32 - 1
+
+
+class DigitsError(UserError):
+    """Arrays that cannot be trained on."""
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images and their labels, in step.
+
+    Attributes:
+        images: uint8 (N, H, W), mapped from disk.
+        labels: uint8 (N,).
+    """
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+
+def load(folder: Path, part: str) -> Digits:
+    """Map `part`-images.npy and `part`-labels.npy.
+
+    Args:
+        folder: where `decode` wrote them.
+        part: "train" or "test".
+
+    Raises:
+        DigitsError: a file is missing, is no .npy file, or the two do not fit together.
+    """
+    images = _map(folder / f"{part}-images.npy", dimensions=3)
+    labels = _map(folder / f"{part}-labels.npy", dimensions=1)
+    if len(images) != len(labels):
+        raise DigitsError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
+    return Digits(images, np.asarray(labels))
+
+
+def _map(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    try:
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise DigitsError(f"{path}: no such file; `dvc repro decode` makes it") from None
+    except (ValueError, EOFError) as error:
+        raise DigitsError(f"{path}: not a .npy file ({error})") from None
+    if array.dtype != np.uint8 or array.ndim != dimensions:
+        found = f"{array.dtype} with {array.ndim}"
+        raise DigitsError(f"{path}: found {found} dimensions, expected uint8 with {dimensions}")
+    return array
+
+
+def split(count: int, validation: int, seed: int) -> tuple[Indices, Indices]:
+    """Hold images out of the training set.
+
+    Args:
+        count: how many images there are.
+        validation: how many of them to hold out.
+        seed: decides which.
+
+    Returns:
+        The indices to train on and the indices to validate on, each ascending.
+
+    Raises:
+        DigitsError: nothing would be left to train on.
+    """
+    if validation >= count:
+        raise DigitsError(
+            f"params.yaml: train.validation_images is {validation},"
+            f" expected fewer than the {count} images there are"
+        )
+    order = np.random.default_rng((seed, _SPLIT)).permutation(np.arange(count, dtype=np.uint32))
+    return np.sort(order[validation:]), np.sort(order[:validation])
+
+
+def shuffled(indices: Indices, seed: int, epoch: int) -> Indices:
+    """The order in which `indices` are seen in `epoch`."""
+    return np.random.default_rng((seed, epoch)).permutation(indices)
+
+
+def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Images, Labels]]:
+    """Cut `indices` into batches, in the order given.
+
+    Yields:
+        uint8 images (n, H, W) and uint8 labels (n,), in memory; n is `size`, but for the last
+        batch, which holds the rest.
+    """
+    for start in range(0, len(indices), size):
+        chosen = indices[start : start + size]
+        yield digits.images[chosen], digits.labels[chosen]
+
+
+def mean_and_deviation(digits: Digits, indices: Indices) -> tuple[float, float]:
+    """Mean and standard deviation of the pixels, each scaled to 0..1.
+
+    Counted value by value, so that the result is exact and the images are never in memory at
+    once.
+
+    Args:
+        digits: the images.
+        indices: which of them count.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    for images, _ in batches(digits, indices, size=10_000):
+        counts += np.bincount(images.ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = float((counts * values).sum() / counts.sum())
+    variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
+    # Pictures of one colour have no deviation; dividing by one leaves them as they are.
+    return mean, variance**0.5 or 1.0

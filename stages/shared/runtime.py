@@ -1,0 +1,194 @@
+"""Jittor's start: the one place that imports it, and so decides how it is built.
+
+Jittor reads its environment while it is imported and compiles its core then, which takes minutes
+the first time. Every other module takes `jt` and `nn` from here, so that no order of imports can
+start it another way. Run as a program, it builds the core and says where it will compute.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stages.shared import cuda
+from stages.shared.errors import UserError, run
+
+
+class RuntimeFault(UserError):
+    """Jittor cannot be built here, or the device that was asked for is not there."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the arithmetic runs on.
+
+    Attributes:
+        name: "cpu" or "cuda".
+        reason: why this one, in words for the user.
+    """
+
+    name: str
+    reason: str
+
+
+def choose_device(asked: str, usable: bool, reason: str) -> Device:
+    """Decide where to compute.
+
+    Args:
+        asked: "auto", "cpu" or "cuda", as in params.yaml.
+        usable: whether CUDA answers here.
+        reason: what was found of CUDA, in words.
+
+    Returns:
+        The device; "auto" takes the GPU where there is one.
+
+    Raises:
+        RuntimeFault: "cuda" was asked for and is not usable. A run on the CPU in its place
+            would only look like what was asked.
+    """
+    if asked == "cpu":
+        return Device("cpu", "params.yaml asks for it")
+    if usable:
+        return Device("cuda", reason)
+    if asked == "cuda":
+        raise RuntimeFault(f"params.yaml: device is 'cuda', but {reason}; use auto or cpu")
+    return Device("cpu", reason)
+
+
+def use(asked: str, seed: int = 0) -> Device:
+    """Point Jittor at a device and seed its generators.
+
+    Args:
+        asked: "auto", "cpu" or "cuda".
+        seed: for the first weights and for dropout; Jittor seeds from the clock at its import.
+
+    Returns:
+        The device that was taken, and why.
+
+    Raises:
+        RuntimeFault: see `choose_device`.
+    """
+    device = choose_device(asked, _cuda_usable, _cuda_reason)
+    jt.flags.use_cuda = int(device.name == "cuda")
+    jt.set_global_seed(seed)
+    return device
+
+
+def _settings(cuda_usable: bool) -> dict[str, str]:
+    """The variables that Jittor reads at its import."""
+    settings = {
+        # Jittor keys its cache by the Git branch that its package lies in. Our environment lies
+        # in the user's repository: without a fixed name a new branch would build the core again.
+        "cache_name": "default",
+        "log_silent": "1",
+        "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
+    }
+    if not cuda_usable:
+        settings["nvcc_path"] = ""  # an nvcc without a driver or a runtime breaks the import
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}-config"
+    places = [Path(sys.executable).parent, Path("/usr/bin"), Path("/usr/local/bin")]
+    if not any((place / name).is_file() for place in places):
+        # Jittor looks for the headers through this script, and not beside the base interpreter.
+        settings["python_config_path"] = str(Path(sys.base_prefix) / "bin" / name)
+    return settings
+
+
+def _is_built() -> bool:
+    """Whether Jittor's core stands in its cache, for this compiler, Python and CPU."""
+    import jittor_utils
+
+    folder = Path(jittor_utils.cache_path)
+    return any(folder.glob("cu*/jittor_core*.so" if _cuda_usable else "jittor_core*.so"))
+
+
+def _build() -> str | None:
+    """Import Jittor in a process of its own, with a bar for what it compiles.
+
+    Returns:
+        None, or the file that holds the compiler's output if the import failed.
+    """
+    console = Console(stderr=True)
+    console.print("Building Jittor's core, once for this machine: about two minutes on two cores.")
+    counted = re.compile(r"Compiling (\S+)\((\d+)/(\d+)\)")
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} files"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with tempfile.NamedTemporaryFile("w", prefix="jittor-", suffix=".log", delete=False) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import jittor"],
+            env={**os.environ, "log_silent": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,  # universal newlines: Jittor ends its own progress lines with \r
+        )
+        assert process.stdout is not None
+        tenth = 0
+        with bar:
+            task = bar.add_task("jittor", total=None)
+            for line in process.stdout:
+                log.write(line)
+                found = counted.search(line)
+                if not found:
+                    continue
+                name, done, total = found[1][:12], int(found[2]), int(found[3])
+                bar.update(task, description=name, completed=done, total=total)
+                if not console.is_terminal and name == "jittor_core" and done * 10 // total > tenth:
+                    tenth = done * 10 // total
+                    console.print(f"  {tenth * 10} %")
+        failed = process.wait() != 0
+    if failed:
+        return log.name
+    Path(log.name).unlink()
+    return None
+
+
+def _start() -> None:
+    """Set the environment and see to it that the core is built; the import is quick then."""
+    global _cuda_usable, _cuda_reason
+    for name, value in _settings(_cuda_usable).items():
+        os.environ.setdefault(name, value)
+    if _is_built():
+        return
+    log = _build()
+    if log and _cuda_usable:
+        _cuda_usable, _cuda_reason = False, f"Jittor's CUDA build failed (its output: {log})"
+        os.environ["nvcc_path"] = ""
+        log = None if _is_built() else _build()
+    if log:
+        raise RuntimeFault(f"Jittor's core could not be built; the compiler's output: {log}")
+
+
+_found = cuda.find()
+_cuda_usable, _cuda_reason = _found.usable, _found.reason
+try:
+    _start()
+except UserError as fault:
+    # This runs at import, outside of any stage's main().
+    raise SystemExit(f"error: {fault}") from None
+
+import jittor as jt  # noqa: E402
+from jittor import nn  # noqa: E402
+
+__all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use"]
+
+
+def main() -> None:
+    device = use("auto")
+    print(f"Jittor {jt.__version__} is ready; it will compute on {device.name}: {device.reason}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,59 @@
+"""Train the network.
+
+Reads data/npy/train-*.npy; writes models/digits.safetensors, the curves in plots/training, and the
+speed curve in plots/speed, which DVC does not track: no two runs share it.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from stages.shared import digits, networks, params, runtime, training, weights
+from stages.shared.curves import Curves
+from stages.shared.errors import run
+from stages.shared.training import Step
+from stages.shared.weights import Trained
+
+DATA = Path("data/npy")
+MODEL = Path("models/digits.safetensors")
+CURVES = Path("plots/training")
+SPEED = Path("plots/speed")
+
+
+def main() -> None:
+    everything = params.load()
+    settings, classes = everything.train, everything.decode.classes
+    device = runtime.use(settings.device, settings.seed)
+    print(f"training on {device.name}: {device.reason}")
+    data = digits.load(DATA, "train")
+    learn, validate = digits.split(len(data), settings.validation_images, settings.seed)
+    mean, deviation = digits.mean_and_deviation(data, learn)
+    trained = Trained(
+        network=networks.build(settings.network, data.image_size, classes),
+        name=settings.network,
+        image_size=data.image_size,
+        classes=[str(label) for label in range(classes)],
+        mean=mean,
+        deviation=deviation,
+        params=settings.model_dump(),
+        versions={
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "jittor": runtime.jt.__version__,
+        },
+    )
+    steps = settings.epochs * training.steps_an_epoch(len(learn), settings.batch_size)
+    with Curves(CURVES, SPEED, steps) as curves:
+        for event in training.fit(trained, data, learn, validate, settings):
+            if isinstance(event, Step):
+                curves.step(event)
+            else:
+                curves.epoch(event)
+    weights.save(trained, MODEL)
+
+
+if __name__ == "__main__":
+    run(main)
