@@ -1,0 +1,35 @@
+"""Faults of the user end in a line and a code; faults of the program keep their traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.shared.errors import UserError, run
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("a.txt: empty"), 1, "error: a.txt: empty\n"),
+        (PermissionError(13, "Permission denied", "data"), 1, "data"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_a_fault_of_the_user_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(lambda: _raise(error))
+    assert stopped.value.code == code
+    text = capsys.readouterr().err
+    assert said in text
+    assert text.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: _raise(ZeroDivisionError()))

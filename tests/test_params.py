@@ -1,0 +1,73 @@
+"""params.yaml is read as numbers and refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.shared import params
+
+HERE = Path(__file__).parents[1] / "params.yaml"
+
+
+def edited(folder: Path, old: str, new: str) -> Path:
+    text = HERE.read_text()
+    assert old in text
+    path = folder / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_defaults_are_the_tutorials() -> None:
+    train = params.load(HERE).train
+    assert train.network == "tutorial"
+    assert (train.batch_size, train.epochs) == (64, 1)
+    assert (train.learning_rate, train.momentum, train.weight_decay) == (0.1, 0.9, 1e-4)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "0.0001", "1.0e-4"])
+def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) -> None:
+    path = edited(tmp_path, "weight_decay: 0.0001", f"weight_decay: {text}")
+    assert params.load(path).train.weight_decay == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("learning_rate:", "learning_rte:", "train.learning_rte is not a known key; did you mean"),
+        ("plot:", "plott:", "plott is not a known key; did you mean plot?"),
+        ("epochs: 1 ", "epochs: 1\n  zzz: 1", "train.zzz is not a known key; known keys: "),
+        ("  momentum: 0.9\n", "", "train.momentum is missing"),
+        ("momentum: 0.9", "momentum: 1.0", "train.momentum is 1.0, expected less than 1"),
+        ("learning_rate: 0.1", "learning_rate: -3", "train.learning_rate is -3, expected greater"),
+        ("learning_rate: 0.1", "learning_rate: .nan", "train.learning_rate is nan, expected"),
+        ("learning_rate: 0.1", "learning_rate: fast", "train.learning_rate is 'fast', expected"),
+        ("learning_rate: 0.1", "learning_rate: true", "train.learning_rate is True, expected"),
+        ("epochs: 1", "epochs: 1.5", "train.epochs is 1.5, expected"),
+        ("epochs: 1", "epochs: true", "train.epochs is True, expected"),
+        ("epochs: 1", "epochs: 0", "train.epochs is 0, expected"),
+        ("device: auto", "device: gpu", "train.device is 'gpu', expected 'auto', 'cpu' or 'cuda'"),
+        ("classes: 10", "classes: 1000", "decode.classes is 1000, expected"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_value(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    path = edited(tmp_path, old, new)
+    with pytest.raises(params.ParamsError) as caught:
+        params.load(path)
+    assert f"{path}: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "a: [1,", "train: 3"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(params.ParamsError, match=r"params\.yaml: "):
+        params.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(params.ParamsError, match="no such file"):
+        params.load(tmp_path / "params.yaml")
