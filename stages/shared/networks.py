@@ -15,7 +15,7 @@ class NetworkError(UserError):
 class Tutorial(nn.Module):
     """Jittor's MNIST tutorial: two convolutions, one max-pool, two linear layers.
 
-    2,382,858 parameters and 13.2 million multiply-adds for 28 x 28 images and 10 classes.
+    2,381,066 parameters and 13.2 million multiply-adds for 28 x 28 images and 10 classes.
 
     Args:
         image_size: height and width in pixels, at least 6 each.

@@ -1,0 +1,91 @@
+"""Where the arithmetic runs: chosen by what the machine has, never in silence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.shared import runtime
+from stages.shared.runtime import Device, RuntimeFault
+
+TOP = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "usable", "name"),
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_the_device_is_what_was_asked_and_what_is_there(
+    asked: str, usable: bool, name: str
+) -> None:
+    device = runtime.choose_device(asked, usable, "the reason")
+    assert device.name == name
+    assert device.reason == ("params.yaml asks for it" if asked == "cpu" else "the reason")
+
+
+def test_cuda_where_there_is_none_is_an_error_and_not_a_run_on_the_cpu() -> None:
+    with pytest.raises(RuntimeFault, match="device is 'cuda', but no driver answers"):
+        runtime.choose_device("cuda", False, "no driver answers")
+
+
+def test_the_choice_reaches_jittor(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No GPU here: whether Jittor would take one is read off the flag that it is given.
+    flags = type("Flags", (), {"use_cuda": 0})()
+    monkeypatch.setattr(runtime.jt, "flags", flags)
+    monkeypatch.setattr(runtime, "_cuda_usable", True)
+    monkeypatch.setattr(runtime, "_cuda_reason", "a driver answers")
+    assert runtime.use("auto") == Device("cuda", "a driver answers")
+    assert flags.use_cuda == 1
+    assert runtime.use("cpu").name == "cpu"
+    assert flags.use_cuda == 0
+
+
+def test_the_seed_decides_what_jittor_draws() -> None:
+    drawn = []
+    for seed in (3, 3, 4):
+        runtime.use("cpu", seed)
+        drawn.append(runtime.jt.rand(5).numpy().tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_cuda_build_that_fails_leaves_a_cpu_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str | None] = []
+
+    def build() -> str | None:
+        built.append(runtime.os.environ.get("nvcc_path"))
+        return "/tmp/build.log" if len(built) == 1 else None
+
+    monkeypatch.setattr(runtime, "_cuda_usable", True)
+    monkeypatch.setattr(runtime, "_cuda_reason", "a driver answers")
+    monkeypatch.setattr(runtime, "_is_built", lambda: False)
+    monkeypatch.setattr(runtime, "_build", build)
+    monkeypatch.setenv("nvcc_path", "/somewhere/nvcc")
+    runtime._start()
+    assert built == ["/somewhere/nvcc", ""]
+    with pytest.raises(RuntimeFault, match=r"CUDA build failed \(its output: /tmp/build.log\)"):
+        runtime.use("cuda")
+    assert runtime.use("auto").name == "cpu"
+
+
+def test_a_broken_nvcc_on_the_path_does_not_break_a_cpu_run(tmp_path: Path) -> None:
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\nexit 1\n")
+    nvcc.chmod(0o755)
+    environment = {
+        name: value
+        for name, value in runtime.os.environ.items()
+        if name not in {"nvcc_path", "cache_name", "use_mpi", "log_silent"}
+    }
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.shared.runtime"],
+        cwd=TOP,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "it will compute on" in result.stdout

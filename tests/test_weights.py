@@ -1,0 +1,129 @@
+"""A trained network comes back from its file as it was, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from stages.shared import networks, runtime, weights
+from stages.shared.networks import NetworkError
+from stages.shared.weights import Trained, WeightsError
+
+
+def fresh(seed: int = 0) -> Trained:
+    runtime.use("cpu", seed)
+    network = networks.build("tutorial", (12, 10), 3)
+    return Trained(network, "tutorial", (12, 10), ["a", "b", "c"], 0.25, 0.5, {"seed": seed})
+
+
+def pictures(count: int = 7) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 12, 10), dtype=np.uint8)
+
+
+def rewritten(
+    path: Path, arrays: dict[str, np.ndarray | None], card: dict[str, object] | None = None
+) -> Path:
+    """The file at `path` with some arrays replaced, added or (None) taken away."""
+    with safe_open(path, framework="numpy") as file:
+        held = {name: file.get_tensor(name) for name in file.keys()} | arrays  # noqa: SIM118
+        text = json.loads(file.metadata()["card"]) | (card or {})
+    kept = {name: array for name, array in held.items() if array is not None}
+    save_file(kept, path, {"card": json.dumps(text)})
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    weights.save(fresh(), tmp_path / "digits.safetensors")
+    return tmp_path / "digits.safetensors"
+
+
+def test_a_network_comes_back_as_it_was(path: Path) -> None:
+    back = weights.load(path)
+    assert np.array_equal(back.logits(pictures()), fresh().logits(pictures()))
+    assert (back.classes, back.mean, back.deviation) == (["a", "b", "c"], 0.25, 0.5)
+    assert back.params == {"seed": 0}
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path, path: Path) -> None:
+    for name in ("one", "two", "three"):
+        weights.save(fresh(), tmp_path / name)
+        assert (tmp_path / name).read_bytes() == path.read_bytes()
+
+
+def test_nothing_but_the_whole_file_is_left(path: Path) -> None:
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_batch_size_does_not_change_the_logits() -> None:
+    trained = fresh()
+    one = trained.logits(pictures(), batch_size=1)
+    assert one.shape == (7, 3)
+    np.testing.assert_allclose(one, trained.logits(pictures(), batch_size=4), atol=1e-5)
+
+
+def test_images_are_normalised() -> None:
+    inputs = fresh().inputs(np.full((1, 2, 2), 51, np.uint8)).numpy()
+    np.testing.assert_allclose(inputs, np.full((1, 1, 2, 2), (0.2 - 0.25) / 0.5), atol=1e-6)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"found images of \(28, 28\) pixels, expected \(12, 10"):
+        fresh().logits(np.zeros((1, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"fc2.bias": None}, "lacks fc2.bias"),
+        ({"fc3.bias": np.zeros(3, np.float32)}, "has the unknown fc3.bias"),
+        (
+            {"fc2.bias": np.zeros(4, np.float32)},
+            r"fc2.bias is float32 \(4,\), expected float32 \(3",
+        ),
+        ({"fc2.bias": np.zeros(3, np.int32)}, "fc2.bias is int32"),
+    ],
+)
+def test_every_name_and_shape_is_checked(
+    path: Path, arrays: dict[str, np.ndarray | None], said: str
+) -> None:
+    with pytest.raises(WeightsError, match=said):
+        weights.load(rewritten(path, arrays))
+
+
+def test_files_of_other_kinds_are_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such file"):
+        weights.load(tmp_path / "none")
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-1], b"\x80\x04" + whole):
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(WeightsError, match="damaged: not a safetensors file"):
+            weights.load(tmp_path / "damaged")
+    save_file({"x": np.zeros(1)}, tmp_path / "foreign")
+    with pytest.raises(WeightsError, match="foreign: its description is not that of a network"):
+        weights.load(tmp_path / "foreign")
+    with pytest.raises(WeightsError, match="format is 'digits-9', expected 'digits-1'"):
+        weights.load(rewritten(path, {}, {"format": "digits-9"}))
+
+
+def test_an_unknown_network_lists_the_known_ones() -> None:
+    with pytest.raises(NetworkError, match=r"network is 'resnet', expected one of: .*tutorial"):
+        networks.build("resnet", (28, 28), 10)
+
+
+def test_the_tutorials_network_has_the_tutorials_shape() -> None:
+    shapes = {
+        n: tuple(v.shape) for n, v in networks.build("tutorial", (28, 28), 10).state_dict().items()
+    }
+    assert shapes["conv1.weight"] == (32, 1, 3, 3)
+    assert shapes["conv2.weight"] == (64, 32, 3, 3)
+    assert shapes["bn.weight"] == (64,)
+    assert shapes["fc1.weight"] == (256, 64 * 12 * 12)
+    assert shapes["fc2.weight"] == (10, 256)
+    learned = sum(int(np.prod(s)) for n, s in shapes.items() if "running" not in n)
+    assert learned == 2_381_066
