@@ -1,0 +1,193 @@
+"""The IDX format, both ways: a short header, then one array in big-endian order.
+
+The header is two zero bytes, one byte for the element type, one for the number of dimensions and
+then each dimension in four bytes. Files may be gzipped; their first bytes say so.
+
+Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits",
+section "The IDX file format".
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.shared.errors import UserError
+
+# The element types by the header's third byte; wider ones are stored big-endian.
+TYPES: dict[int, np.dtype[np.generic]] = {
+    0x08: np.dtype("u1"),
+    0x09: np.dtype("i1"),
+    0x0B: np.dtype(">i2"),
+    0x0C: np.dtype(">i4"),
+    0x0D: np.dtype(">f4"),
+    0x0E: np.dtype(">f8"),
+}
+_GZIP = b"\x1f\x8b"
+_CHUNK = 1 << 20  # bytes held at once; a multiple of every element size
+
+
+class IdxError(UserError):
+    """A file that is not IDX to the last byte, or an array that IDX cannot hold."""
+
+
+def read(path: Path) -> npt.NDArray[np.generic]:
+    """Read a whole IDX file, plain or gzipped.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A new array with the file's shape and element type, in the machine's byte order.
+
+    Raises:
+        IdxError: any byte of the file is wrong, missing or too many.
+        OSError: the file cannot be read at all.
+    """
+    with _opened(path) as stream:
+        stored, shape = _read_header(stream, path)
+        content = bytearray()
+        for chunk in _read_data(stream, path, stored, shape):
+            content += chunk
+    flat = np.frombuffer(content, stored)
+    return flat.astype(stored.newbyteorder("="), copy=False).reshape(shape)
+
+
+def decode_to_npy(source: Path, target: Path) -> None:
+    """Write the array of an IDX file as .npy, a chunk at a time, whatever its size.
+
+    Args:
+        source: an IDX file, plain or gzipped.
+        target: the .npy file, in the machine's byte order. It appears, or is replaced, only once
+            all of `source` has been read and found right.
+
+    Raises:
+        IdxError: any byte of `source` is wrong, missing or too many.
+        OSError: `source` cannot be read at all, or `target` not be written.
+    """
+    with _opened(source) as stream:
+        stored, shape = _read_header(stream, source)
+        native = stored.newbyteorder("=")
+        with _replacing(target) as file:
+            header = {"descr": native.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+            for chunk in _read_data(stream, source, stored, shape):
+                # Bytes stay the same memory; wider elements are swapped.
+                file.write(np.frombuffer(chunk, stored).astype(native, copy=False).data)
+
+
+def write(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write an array as a plain IDX file.
+
+    Args:
+        path: the file; it appears, or is replaced, only when it is whole.
+        array: 1 to 255 dimensions of uint8, int8, int16, int32, float32 or float64.
+
+    Raises:
+        IdxError: IDX has no such element type, or no room for such a shape.
+        OSError: the file cannot be written.
+    """
+    codes = {stored.newbyteorder("="): code for code, stored in TYPES.items()}
+    code = codes.get(array.dtype.newbyteorder("="))
+    if code is None:
+        raise IdxError(f"{path}: IDX has no {array.dtype}, only {_names(codes)}")
+    if not 1 <= array.ndim <= 255 or max(array.shape) >= 2**32:
+        raise IdxError(
+            f"{path}: IDX holds 1 to 255 dimensions under 2**32 each, not the shape {array.shape}"
+        )
+    with _replacing(path) as file:
+        file.write(bytes([0, 0, code, array.ndim]))
+        file.write(np.array(array.shape, ">u4").data)
+        file.write(np.ascontiguousarray(array, TYPES[code]).data)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a plain or gzipped file, with gzip's own faults told as `IdxError`."""
+    with path.open("rb") as file:
+        zipped = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if not zipped:
+            yield file
+            return
+        try:
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield stream  # type: ignore[misc]  # has all of BinaryIO that is used here
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise IdxError(f"{path}: broken gzip data: {error}") from None
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` only if all went well."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    """The stored element type and the shape, checked byte by byte."""
+    magic = stream.read(4)
+    if len(magic) < 4:
+        raise IdxError(f"{path}: {len(magic)} bytes, expected an IDX header of at least 8")
+    if magic[:2] != b"\0\0":
+        raise IdxError(f"{path}: starts with the bytes {magic[:2].hex(' ')}, expected 00 00")
+    stored = TYPES.get(magic[2])
+    if stored is None:
+        known = ", ".join(f"{code:02x} ({_names([kind])})" for code, kind in TYPES.items())
+        raise IdxError(f"{path}: element type {magic[2]:02x}, expected one of {known}")
+    ndim = magic[3]
+    if ndim == 0:
+        raise IdxError(f"{path}: 0 dimensions, expected 1 to 255")
+    sizes = stream.read(4 * ndim)
+    if len(sizes) < 4 * ndim:
+        raise IdxError(f"{path}: ends in the header, before the sizes of its {ndim} dimensions")
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    try:
+        np.broadcast_to(np.empty((), stored), shape)  # a view: it takes no memory
+    except ValueError as error:
+        raise IdxError(f"{path}: NumPy cannot hold an array of {shape}: {error}") from None
+    return stored, shape
+
+
+def _read_data(
+    stream: BinaryIO, path: Path, stored: np.dtype[np.generic], shape: tuple[int, ...]
+) -> Iterator[bytes]:
+    """The bytes after the header in chunks of whole elements; they must be exactly enough.
+
+    Nothing is set aside for what the header promises: a false size costs no memory.
+    """
+    expected = math.prod(shape) * stored.itemsize
+    left = expected
+    while left:
+        chunk = stream.read(min(_CHUNK, left))
+        left -= len(chunk)
+        if left and len(chunk) < _CHUNK:
+            found = expected - left
+            raise IdxError(
+                f"{path}: ends after {found} bytes of data, "
+                f"expected {expected} for {_names([stored])} of {shape}"
+            )
+        yield chunk
+    if stream.read(1):
+        raise IdxError(
+            f"{path}: goes on after the {expected} bytes of data "
+            f"of its {_names([stored])} of {shape}"
+        )
+
+
+def _names(types: Iterable[np.dtype[np.generic]]) -> str:
+    """Element types as NumPy names them."""
+    return ", ".join(kind.name for kind in types)
