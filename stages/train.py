@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from stages.shared import digits, networks, params, runtime, training, weights
+from stages.shared.checkpoints import Checkpoints, fingerprint
 from stages.shared.curves import Curves
 from stages.shared.errors import run
-from stages.shared.training import Step
 from stages.shared.weights import Trained
 
 DATA = Path("data/npy")
 MODEL = Path("models/digits.safetensors")
 CURVES = Path("plots/training")
 SPEED = Path("plots/speed")
+CHECKPOINTS = Path("models/checkpoints")
 
 
 def main() -> None:
@@ -45,14 +46,22 @@ def main() -> None:
             "jittor": runtime.jt.__version__,
         },
     )
+    facts = {
+        "params": settings.model_dump(),
+        "classes": classes,
+        "device": device.name,
+        "versions": trained.versions,
+    }
+    files = (DATA / "train-images.npy", DATA / "train-labels.npy")
+    checkpoints = Checkpoints(CHECKPOINTS, fingerprint(facts, files))
+    for other in checkpoints.others():
+        print(f"left aside: {other}, of other parameters, data or code")
     steps = settings.epochs * training.steps_an_epoch(len(learn), settings.batch_size)
     with Curves(CURVES, SPEED, steps) as curves:
-        for event in training.fit(trained, data, learn, validate, settings):
-            if isinstance(event, Step):
-                curves.step(event)
-            else:
-                curves.epoch(event)
+        for event in training.fit(trained, data, learn, validate, settings, checkpoints):
+            curves.draw(event)
     weights.save(trained, MODEL)
+    checkpoints.clear()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
         ("learning_rate:", "learning_rte:", "train.learning_rte is not a known key; did you mean"),
         ("plot:", "plott:", "plott is not a known key; did you mean plot?"),
         ("epochs: 1 ", "epochs: 1\n  zzz: 1", "train.zzz is not a known key; known keys: "),
-        ("  momentum: 0.9\n", "", "train.momentum is missing"),
+        ("  batch_size: 64            # images a step\n", "", "train.batch_size is missing"),
         ("momentum: 0.9", "momentum: 1.0", "train.momentum is 1.0, expected less than 1"),
         ("learning_rate: 0.1", "learning_rate: -3", "train.learning_rate is -3, expected greater"),
         ("learning_rate: 0.1", "learning_rate: .nan", "train.learning_rate is nan, expected"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_cuda_build_that_fails_leaves_a_cpu_run(monkeypatch: pytest.MonkeyPatc
     built: list[str | None] = []
 
     def build() -> str | None:
-        built.append(runtime.os.environ.get("nvcc_path"))
+        built.append(os.environ.get("nvcc_path"))
         return "/tmp/build.log" if len(built) == 1 else None
 
     monkeypatch.setattr(runtime, "_cuda_usable", True)
@@ -76,7 +77,7 @@ def test_a_broken_nvcc_on_the_path_does_not_break_a_cpu_run(tmp_path: Path) -> N
     nvcc.chmod(0o755)
     environment = {
         name: value
-        for name, value in runtime.os.environ.items()
+        for name, value in os.environ.items()
         if name not in {"nvcc_path", "cache_name", "use_mpi", "log_silent"}
     }
     environment["PATH"] = f"{tmp_path}:{environment['PATH']}"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stages.shared import digits, networks, params, runtime, training, weights
+from stages.shared.checkpoints import Checkpoints
 from stages.shared.digits import Digits
-from stages.shared.params import Train
-from stages.shared.training import Epoch, Step, TrainingError
+from stages.shared.params import Augment, Train
+from stages.shared.training import Epoch, Resumed, Step, TrainingError
 from stages.shared.weights import Trained
 
 SETTINGS = params.load(Path(__file__).parents[1] / "params.yaml").train.model_copy(
@@ -21,19 +23,33 @@ SETTINGS = params.load(Path(__file__).parents[1] / "params.yaml").train.model_co
 
 def stripes(count: int = 120) -> Digits:
     """Pictures of one bright row each; the label says which."""
-    labels = np.arange(count, dtype=np.uint8) % 3
+    labels = np.resize(np.arange(3, dtype=np.uint8), count)
     images = np.random.default_rng(0).integers(0, 60, (count, 12, 12), dtype=np.uint8)
     images[np.arange(count), labels * 4] = 255
     return Digits(images, labels)
 
 
-def trained(settings: Train) -> tuple[Trained, list[Step | Epoch]]:
+Event = Step | Epoch | Resumed
+
+
+def begin(
+    settings: Train, checkpoints: Checkpoints | None = None
+) -> tuple[Trained, Iterator[Event]]:
     data = stripes()
     runtime.use("cpu", settings.seed)
     learn, validate = digits.split(len(data), settings.validation_images, settings.seed)
-    network = networks.build("tutorial", data.image_size, 3)
-    result = Trained(network, "tutorial", data.image_size, ["a", "b", "c"], 0.2, 0.3)
-    return result, list(training.fit(result, data, learn, validate, settings))
+    network = networks.build(settings.network, data.image_size, 3)
+    result = Trained(network, settings.network, data.image_size, ["a", "b", "c"], 0.2, 0.3)
+    return result, training.fit(result, data, learn, validate, settings, checkpoints)
+
+
+def trained(settings: Train, checkpoints: Checkpoints | None = None) -> tuple[Trained, list[Event]]:
+    result, events = begin(settings, checkpoints)
+    return result, list(events)
+
+
+def arrays(result: Trained) -> dict[str, list[float]]:
+    return {name: array.tolist() for name, array in weights.arrays_of(result.network).items()}
 
 
 def test_it_learns_and_tells() -> None:
@@ -80,3 +96,103 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
 def test_an_epoch_sees_the_last_smaller_batch_too() -> None:
     assert training.steps_an_epoch(55_000, 64) == 860
     assert training.steps_an_epoch(64, 64) == 1
+
+
+LEVERS = SETTINGS.model_copy(
+    update={
+        "network": "compact",
+        "epochs": 4,
+        "schedule": "one_cycle",
+        "nesterov": True,
+        "label_smoothing": 0.1,
+        "moving_average": 0.9,
+        "augment": Augment(shift=1, rotate=5, scale=0.1, shear=0.1),
+        "learning_rate": 0.05,
+    }
+)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_stopped_run_ends_as_if_it_had_not_been_stopped(tmp_path: Path, optimizer: str) -> None:
+    settings = LEVERS.model_copy(update={"optimizer": optimizer, "learning_rate": 0.01})
+    whole, told = trained(settings)
+    checkpoints = Checkpoints(tmp_path, "run")
+    _, events = begin(settings, checkpoints)
+    for event in events:
+        if isinstance(event, Step) and event.step == 18:  # in the third epoch
+            break
+    events.close()  # type: ignore[attr-defined]
+    resumed, told_again = trained(settings, checkpoints)
+    assert told_again[0] == Resumed(2)
+    assert arrays(resumed) == arrays(whole)
+    assert [e for e in told_again[1:] if isinstance(e, Epoch)] == [
+        e for e in told if isinstance(e, Epoch)
+    ]
+    assert [e.loss for e in told_again[1:] if isinstance(e, Step)] == [
+        e.loss for e in told if isinstance(e, Step)
+    ]
+
+
+def test_the_loss_still_falls_after_resuming(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 3, "learning_rate": 0.003})
+    checkpoints = Checkpoints(tmp_path, "run")
+    _, events = begin(settings, checkpoints)
+    for event in events:
+        if isinstance(event, Step) and event.epoch == 1:
+            break
+    _, told = trained(settings, checkpoints)
+    epochs = [event.loss for event in told if isinstance(event, Epoch)]
+    assert epochs[2] < epochs[1] < epochs[0]
+
+
+def test_the_kept_epoch_is_the_best_or_the_last() -> None:
+    # At this rate validation gets worse again.
+    settings = SETTINGS.model_copy(update={"epochs": 5, "learning_rate": 0.3, "network": "compact"})
+    data = stripes()
+    _, validate = digits.split(len(data), settings.validation_images, settings.seed)
+    for keep in ("best", "last"):
+        result, told = trained(settings.model_copy(update={"keep": keep}))
+        epochs = [event for event in told if isinstance(event, Epoch)]
+        right = result.logits(data.images[validate]).argmax(axis=1) == data.labels[validate]
+        wanted = max(e.accuracy for e in epochs) if keep == "best" else epochs[-1].accuracy
+        assert right.mean() == wanted
+
+
+def test_patience_ends_a_run_that_gets_no_better() -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 50, "patience": 2, "network": "compact"})
+    _, told = trained(settings)
+    epochs = [event for event in told if isinstance(event, Epoch)]
+    best: Epoch | None = None
+    for event in epochs:
+        best = event if event.beats(best) else best
+    assert best
+    assert epochs[-1].epoch == best.epoch + 2 < 50
+
+
+@pytest.mark.parametrize(
+    "lever",
+    [
+        {"moving_average": 0.5},
+        {"label_smoothing": 0.2},
+        {"nesterov": True},
+        {"schedule": "cosine"},
+        {"augment": Augment(shift=2, rotate=0, scale=0, shear=0)},
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "weight_decay": 0.1},
+    ],
+)
+def test_every_lever_moves_the_weights(lever: dict[str, object]) -> None:
+    settings = SETTINGS.model_copy(update={"network": "compact"})
+    plain, _ = trained(settings)
+    moved, _ = trained(settings.model_copy(update=lever))
+    assert arrays(plain) != arrays(moved)
+
+
+def test_smoothing_is_the_mean_with_uniform_labels() -> None:
+    runtime.use("cpu")
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    labels = np.array([0, 1, 2, 0, 1], np.uint8)
+    log_share = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    smooth = np.full((5, 3), 0.3 / 3) + 0.7 * np.eye(3)[labels]
+    expected = -(smooth * log_share).sum(axis=1).mean()
+    assert training._loss(runtime.jt.array(logits), labels, 0.3).item() == pytest.approx(expected)

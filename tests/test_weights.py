@@ -68,7 +68,8 @@ def test_the_batch_size_does_not_change_the_logits() -> None:
 
 
 def test_images_are_normalised() -> None:
-    inputs = fresh().inputs(np.full((1, 2, 2), 51, np.uint8)).numpy()
+    trained = fresh()
+    inputs = trained.normalised(trained.pixels(np.full((1, 2, 2), 51, np.uint8))).numpy()
     np.testing.assert_allclose(inputs, np.full((1, 1, 2, 2), (0.2 - 0.25) / 0.5), atol=1e-6)
 
 

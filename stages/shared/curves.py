@@ -9,7 +9,7 @@ from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stages.shared.training import Epoch, Step
+from stages.shared.training import Epoch, Resumed, Step
 
 
 class Curves:
@@ -41,7 +41,6 @@ class Curves:
         )
 
     def __enter__(self) -> Curves:
-        self._bar.start()
         return self
 
     def __exit__(
@@ -54,8 +53,18 @@ class Curves:
         self._live.end()
         self._speed.end()
 
-    def step(self, event: Step) -> None:
-        """Draw a point of the training curves."""
+    def draw(self, event: Step | Epoch | Resumed) -> None:
+        """Take up the next event of `training.fit`."""
+        if isinstance(event, Step):
+            self._step(event)
+        elif isinstance(event, Epoch):
+            self._epoch(event)
+        else:
+            self._console.print(f"going on from a checkpoint, after epoch {event.epoch}")
+
+    def _step(self, event: Step) -> None:
+        # Not before the first step: Jittor compiles its kernels until then, with a bar of its own.
+        self._bar.start()
         self._log(
             event.step,
             {
@@ -75,8 +84,7 @@ class Curves:
             speed=event.images_per_second,
         )
 
-    def epoch(self, event: Epoch) -> None:
-        """Draw a point of the validation curves, and say so in a line that stays."""
+    def _epoch(self, event: Epoch) -> None:
         self._log(
             event.step,
             {"validation/loss": event.loss, "validation/accuracy": event.accuracy},

@@ -47,16 +47,37 @@ class Decode(_Block):
     classes: int = Field(ge=2, le=256)
 
 
+class Augment(_Block):
+    """The largest change of each kind that a training image is given; 0 is none."""
+
+    shift: Number = Field(ge=0)
+    rotate: Number = Field(ge=0, le=180)
+    scale: Number = Field(ge=0, lt=1)
+    shear: Number = Field(ge=0)
+
+    def any(self) -> bool:
+        """Whether there is any change at all."""
+        return bool(self.shift or self.rotate or self.scale or self.shear)
+
+
 class Train(_Block):
     """The network and how it learns."""
 
-    network: Literal["tutorial"]
+    network: Literal["tutorial", "compact", "deep"]
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Number = Field(gt=0)
+    schedule: Literal["constant", "cosine", "one_cycle"]
     momentum: Number = Field(ge=0, lt=1)
+    nesterov: bool
     weight_decay: Number = Field(ge=0)
+    label_smoothing: Number = Field(ge=0, lt=1)
+    moving_average: Number = Field(ge=0, lt=1)
+    augment: Augment
     validation_images: int = Field(ge=1)
+    patience: int = Field(ge=0)
+    keep: Literal["best", "last"]
     seed: int = Field(ge=0, lt=2**31)
     device: Device
     log_every: int = Field(ge=1)

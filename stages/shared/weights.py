@@ -52,9 +52,12 @@ class Trained:
     params: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def inputs(self, images: NDArray[np.uint8]) -> jt.Var:
-        """Normalise uint8 images (N, H, W) to float32 (N, 1, H, W), on the device."""
-        pixels = jt.array(np.ascontiguousarray(images)).unsqueeze(1).float32()
+    def pixels(self, images: NDArray[np.uint8]) -> jt.Var:
+        """Bring uint8 images (N, H, W) to the device as float32 (N, 1, H, W), from 0 to 255."""
+        return jt.array(np.ascontiguousarray(images)).unsqueeze(1).float32()
+
+    def normalised(self, pixels: jt.Var) -> jt.Var:
+        """Pixels of mean 0 and deviation 1, over the images that were trained on."""
         return (pixels - 255 * self.mean) / (255 * self.deviation)
 
     def logits(self, images: NDArray[np.uint8], batch_size: int = 500) -> NDArray[np.float32]:
@@ -81,7 +84,8 @@ class Trained:
     def _scores(self, images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.float32]]:
         with jt.no_grad():
             for start in range(0, len(images), size):
-                yield self.network(self.inputs(images[start : start + size])).numpy()
+                pixels = self.pixels(images[start : start + size])
+                yield self.network(self.normalised(pixels)).numpy()
 
 
 def arrays_of(network: nn.Module) -> dict[str, NDArray[np.float32]]:

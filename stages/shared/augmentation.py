@@ -1,0 +1,51 @@
+"""Small random changes of the training images, a whole batch at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared.params import Augment
+from stages.shared.runtime import jt, nn
+
+
+def matrices(
+    settings: Augment, count: int, image_size: tuple[int, int], seed: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Draw an affine map for each image.
+
+    Args:
+        settings: the largest change of each kind; every change is uniform up to it, both ways.
+        count: how many maps.
+        image_size: height and width in pixels, which `settings.shift` is counted in.
+        seed: decides the maps, together with nothing else.
+
+    Returns:
+        float32 (count, 2, 3): from a place in the new image to a place in the old one, both with
+        x and y from -1 to 1.
+    """
+    draw = np.random.default_rng(seed).uniform(-1, 1, (6, count))
+    turn = np.deg2rad(settings.rotate) * draw[0]
+    size_x, size_y = 1 + settings.scale * draw[1], 1 + settings.scale * draw[2]
+    slant = settings.shear * draw[3]
+    cos, sin = np.cos(turn), np.sin(turn)
+    height, width = image_size
+    rows = [
+        [cos * size_x, (slant * cos - sin) * size_y, 2 * settings.shift / width * draw[4]],
+        [sin * size_x, (slant * sin + cos) * size_y, 2 * settings.shift / height * draw[5]],
+    ]
+    return np.moveaxis(np.array(rows, dtype=np.float32), 2, 0)
+
+
+def warp(pixels: jt.Var, maps: NDArray[np.float32]) -> jt.Var:
+    """Move the pixels of each image by its map, bilinear, with black beyond the edges.
+
+    Args:
+        pixels: float32 (N, 1, H, W).
+        maps: float32 (N, 2, 3), see `matrices`.
+
+    Returns:
+        float32 (N, 1, H, W).
+    """
+    grid = nn.affine_grid(jt.array(maps), pixels.shape, align_corners=False)
+    return nn.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
