@@ -92,7 +92,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a label beyond the classes": (
         LABELS,
-        lambda path: idx.write(path, np.array([0, 1, 2, 7, 4, 5, 9], np.uint8)),
+        lambda path: idx.write(path, np.array([0, 1, 2, 7, 4, 5, 6], np.uint8)),
         "label 7 at index 3, expected 0 to 6",
     ),
     "another size": (

@@ -268,10 +268,14 @@ def test_a_package_is_searched_without_running_its_code(
     assert whole(tmp_path / "raw")
 
 
-def test_a_right_file_is_kept_and_a_wrong_one_replaced(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_right_file_is_kept_and_a_wrong_one_replaced(
+    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
     fetch(FILES, [mirror.at("good")], tmp_path)
+    capsys.readouterr()
     fetch(FILES, [mirror.at("good")], tmp_path)
+    assert capsys.readouterr().out == f"{NAME}: already there\n"
     assert whole(tmp_path)
     assert len(mirror.asked) == 1
 
