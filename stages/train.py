@@ -36,7 +36,7 @@ def main() -> None:
         network=networks.build(settings.network, data.image_size, classes),
         name=settings.network,
         image_size=data.image_size,
-        classes=[str(label) for label in range(classes)],
+        classes=digits.class_names(everything.download.dataset, classes),
         mean=mean,
         deviation=deviation,
         params=settings.model_dump(),
@@ -48,7 +48,7 @@ def main() -> None:
     )
     facts = {
         "params": settings.model_dump(),
-        "classes": classes,
+        "classes": trained.classes,
         "device": device.name,
         "versions": trained.versions,
     }

@@ -93,3 +93,9 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-labels.npy").write_bytes(b"\x93NUMPY garbage")
     with pytest.raises(DigitsError, match=r"train-labels\.npy: not a \.npy file"):
         digits.load(tmp_path, "train")
+
+
+def test_classes_have_names_or_are_their_own() -> None:
+    assert digits.class_names("mnist", 3) == ["0", "1", "2"]
+    assert digits.class_names("fashion_mnist", 10)[9] == "ankle boot"
+    assert digits.class_names("own", 12)[-1] == "11"

@@ -313,3 +313,18 @@ def test_the_offline_package_holds_the_real_mnist(tmp_path: Path) -> None:
         assert len(content) == published.size
         assert hashlib.sha256(content).hexdigest() == published.sha256
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_own_files_are_taken_as_they_are_but_whole(tmp_path: Path) -> None:
+    folder, target = tmp_path / "own", tmp_path / "raw"
+    folder.mkdir()
+    (folder / "x.gz").write_bytes(gzip.compress(b"anything"))
+    fetch({"x": Published(None, None)}, [str(folder)], target)
+    assert (target / "x").read_bytes() == b"anything"
+    (folder / "x.gz").write_bytes(gzip.compress(b"something else"))
+    fetch({"x": Published(None, None)}, [str(folder)], target)
+    assert (target / "x").read_bytes() == b"something else"
+    (folder / "x.gz").write_bytes(gzip.compress(b"half of it" * 100)[:-10])
+    with pytest.raises(SourceError, match="ends in the middle of its gzip data"):
+        fetch({"x": Published(None, None)}, [str(folder)], target)
+    assert not (target / "x").exists()

@@ -23,6 +23,22 @@ Indices = NDArray[np.uint32]
 _SPLIT = 2**32 - 1
 
 
+_NAMES = {
+    "fashion_mnist": [
+        "T-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ]
+}
+
+
 class DigitsError(UserError):
     """Arrays that cannot be trained on."""
 
@@ -46,6 +62,17 @@ class Digits:
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.images.shape[1], self.images.shape[2]
+
+
+def class_names(dataset: str, classes: int) -> list[str]:
+    """What the labels of a data set stand for, in their order.
+
+    Args:
+        dataset: as params.yaml names it.
+        classes: how many there are; of a data set without names here, a label is its own name.
+    """
+    names = _NAMES.get(dataset, [])
+    return names if len(names) == classes else [str(label) for label in range(classes)]
 
 
 def load(folder: Path, part: str) -> Digits:

@@ -37,7 +37,7 @@ class _Block(BaseModel):
 class Download(_Block):
     """Where the images come from."""
 
-    dataset: Literal["mnist"]
+    dataset: Literal["mnist", "fashion_mnist", "own"]
     sources: list[str] = Field(min_length=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -30,10 +31,16 @@ from stages.shared.errors import UserError
 class Published:
     """A file as its makers published it, after inflating: a mirror may compress it again."""
 
-    sha256: str
-    size: int  # bytes
+    sha256: str | None  # None: any bytes will do
+    size: int | None  # bytes
 
 
+_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 DATASETS: dict[str, dict[str, Published]] = {
     "mnist": {
         "train-images-idx3-ubyte": Published(
@@ -49,6 +56,21 @@ DATASETS: dict[str, dict[str, Published]] = {
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008
         ),
     },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": Published(
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888", 47_040_016
+        ),
+        "train-labels-idx1-ubyte": Published(
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", 60_008
+        ),
+        "t10k-images-idx3-ubyte": Published(
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b", 7_840_016
+        ),
+        "t10k-labels-idx1-ubyte": Published(
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34", 10_008
+        ),
+    },
+    "own": {name: Published(None, None) for name in _NAMES},  # a user's, under the same names
 }
 RETRIES = 2  # after the first try of a web address; Pooch waits 1 s, then 2 s
 TIMEOUT = 20.0  # seconds in which a server must connect, and then send something
@@ -89,7 +111,7 @@ def fetch(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name, published in files.items():
             path = target / name
-            if path.is_file() and pooch.file_hash(path) == published.sha256:
+            if path.is_file() and published.sha256 == pooch.file_hash(path):
                 console.out(f"{name}: already there")
                 continue
             task = progress.add_task(name, total=published.size)
@@ -106,7 +128,7 @@ def fetch(
                     reasons.append(f"{source}: {_why(error)}")
                     console.out(f"{name}: not from {reasons[-1]}")
                 else:
-                    console.out(f"{name}: {published.size} bytes from {source}")
+                    console.out(f"{name}: {path.stat().st_size} bytes from {source}")
                     break
             else:
                 raise SourceError("\n       ".join([f"{name}: no source has it", *reasons]))
@@ -136,6 +158,8 @@ def _fetch_from(
                 _copy_from_folder(_folder(source), name, sink)
             sink.finish()
 
+    if published.sha256 is None:
+        (target / name).unlink(missing_ok=True)  # Pooch would take any file there for the right one
     web = source.startswith(("http://", "https://"))
     downloads = pooch.create(
         path=target,
@@ -207,9 +231,10 @@ class _Inflater:
     So neither an endless answer nor a small file that inflates for ever can fill the disk.
     """
 
-    def __init__(self, file: BinaryIO, size: int, report: Callable[[int], None]) -> None:
+    def __init__(self, file: BinaryIO, size: int | None, report: Callable[[int], None]) -> None:
         self._file = file
-        self._size = size
+        self._size = sys.maxsize - 1 if size is None else size
+        self._least = 0 if size is None else size
         self._report = report
         self._done = 0
         self._gzip: zlib._Decompress | None = None
@@ -243,8 +268,10 @@ class _Inflater:
 
     def finish(self) -> None:
         """Raise ValueError if the file ended early."""
-        if self._done < self._size:
-            raise ValueError(f"ends after {self._done} of {self._size} bytes")
+        if self._done < self._least:
+            raise ValueError(f"ends after {self._done} of {self._least} bytes")
+        if self._gzip and not self._gzip.eof:
+            raise ValueError("ends in the middle of its gzip data")
 
     def _keep(self, plain: bytes) -> None:
         self._done += len(plain)

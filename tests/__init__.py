@@ -1,0 +1,1 @@
+"""Tests; each fails when what it guards breaks."""

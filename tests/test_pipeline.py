@@ -1,0 +1,146 @@
+"""The true pipeline, by the real `dvc`, on a small real sample of MNIST."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from dvc.repo import Repo
+
+from tests.conftest import Repository
+
+pytestmark = pytest.mark.slow
+
+STAGES = ["download", "decode", "train", "evaluate", "plot"]
+
+
+@pytest.fixture(scope="module")
+def finished(make_repository: Callable[[], Repository]) -> Repository:
+    """A repository whose pipeline has run once; the tests below go on from each other."""
+    repository = make_repository()
+    result = repository.run("dvc", "repro")
+    assert [stage for stage in STAGES if f"Running stage '{stage}'" in result.stdout] == STAGES
+    repository.commit("First run")
+    return repository
+
+
+def ran(repository: Repository) -> list[str]:
+    text = repository.run("dvc", "repro").stdout
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in text]
+
+
+def test_it_leaves_what_it_says(finished: Repository) -> None:
+    path = finished.path
+    assert (path / "models/digits.safetensors").stat().st_size > 100_000
+    scores = json.loads((path / "plots/evaluation/metrics.json").read_text())
+    assert scores["images"] == 200
+    assert 0.5 < scores["accuracy"] < 1
+    assert len((path / "plots/evaluation/predictions.csv").read_text().splitlines()) == 201
+    figures = sorted(file.name for file in (path / "plots/figures").iterdir())
+    assert figures == [
+        "accuracy.png",
+        "confusion.png",
+        "loss.png",
+        "mistakes.png",
+        "reliability.png",
+        "samples.png",
+    ]
+    assert not (path / "models/checkpoints").exists() or not any(
+        (path / "models/checkpoints").iterdir()
+    )
+
+
+def test_git_holds_the_small_results_and_dvc_the_large(finished: Repository) -> None:
+    held = finished.run("git", "ls-files", "data", "models", "plots").stdout.split()
+    assert "plots/evaluation/metrics.json" in held
+    assert "plots/figures/loss.png" in held
+    assert "plots/training/plots/metrics/train/loss.tsv" in held
+    assert [name for name in held if name.startswith(("data", "models"))] == [
+        "data/.gitignore",
+        "models/.gitignore",
+    ]
+    assert not finished.run("git", "status", "--porcelain").stdout
+
+
+def test_again_nothing_runs(finished: Repository) -> None:
+    assert ran(finished) == []
+    assert "Data and pipelines are up to date" in finished.run("dvc", "status").stdout
+
+
+def test_forced_it_gives_the_same_bytes(finished: Repository) -> None:
+    finished.run("dvc", "repro", "--force", "--single-item", "train")
+    finished.run("dvc", "repro", "--force", "--single-item", "plot")
+    assert not finished.run("git", "status", "--porcelain").stdout
+
+
+def test_dvc_shows_the_run(finished: Repository) -> None:
+    assert "plots/evaluation/metrics.json" in finished.run("dvc", "metrics", "show").stdout
+    finished.run("dvc", "plots", "show")
+    page = (finished.path / "dvc_plots/index.html").read_text()
+    for name in ("Loss, training and validation", "Confusion on the test images", "loss.png"):
+        assert name in page
+    (finished.path / "dvc_plots/index.html").unlink()
+
+
+def test_a_changed_learning_rate_runs_what_depends_on_it(finished: Repository) -> None:
+    finished.set(train__learning_rate=0.01)
+    assert "train.learning_rate" in finished.run("dvc", "params", "diff").stdout
+    assert ran(finished) == ["train", "evaluate", "plot"]
+    difference = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
+    assert "accuracy" in difference["diff"]["plots/evaluation/metrics.json"]
+    finished.commit("A lower learning rate")
+    text = finished.run("dvc", "params", "diff", "HEAD~1").stdout
+    assert "train.learning_rate" in text
+    assert "0.02" in text
+    assert "0.01" in text
+
+
+def test_a_misspelt_key_stops_the_run_before_it_begins(finished: Repository) -> None:
+    path = finished.path / "params.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace("momentum:", "momentun:"))
+    result = finished.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    text = result.stdout + result.stderr
+    assert "train.momentun is not a known key; did you mean momentum?" in text
+    assert "Traceback" not in text
+    path.write_text(whole)
+    finished.run("dvc", "repro")
+    assert not finished.run("git", "status", "--porcelain").stdout
+
+
+def test_a_diverging_run_leaves_no_weights(finished: Repository) -> None:
+    path = finished.path / "params.yaml"
+    whole = path.read_text()
+    finished.set(train__learning_rate=1e30)
+    result = finished.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    assert "error: the loss is" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (finished.path / "models/digits.safetensors").exists()
+    path.write_text(whole)
+    finished.run("dvc", "repro")
+    assert not finished.run("git", "status", "--porcelain").stdout
+
+
+def test_a_device_that_is_not_there_is_an_error(finished: Repository) -> None:
+    from stages.shared import cuda
+
+    if cuda.find().usable:
+        pytest.skip("there is a GPU here")
+    path = finished.path / "params.yaml"
+    whole = path.read_text()
+    finished.set(train__device="cuda")
+    result = finished.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    assert "error: params.yaml: device is 'cuda', but" in result.stderr
+    path.write_text(whole)
+    finished.run("dvc", "checkout")
+
+
+def test_the_artifact_is_declared(finished: Repository) -> None:
+    artifact = Repo(str(finished.path)).artifacts.read()["dvc.yaml"]["digits"]
+    assert (artifact.path, artifact.type) == ("models/digits.safetensors", "model")
+    assert artifact.desc
+    assert artifact.labels
