@@ -1,0 +1,85 @@
+# Everything is done through .venv, which is made by the first target that needs it. Every path is
+# relative, so that the folder may lie under a path with spaces. `make` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup repro test lint doctor lock clean
+
+# PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to pytest.
+export PYTHON
+PYTHON ?=
+ARGS ?=
+
+# In recipes .venv comes first on PATH: the commands in dvc.yaml then find its python. pip's two
+# names for constraints hold setuptools and wheel, with which it builds, to the lock as well.
+IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
+PIP_HELD = PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt
+
+# doctor.py finds the Python that fits; any Python from 3.8 on can run it.
+define DOCTOR
+doctor() { \
+	for python in "$$PYTHON" python3 python python3.12 python3.11 python3.10 python3.13 python3.14; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then \
+			"$$python" -B -m stages.doctor "$$@"; return; \
+		fi; \
+	done; \
+	echo 'error: no Python; install 3.10, 3.11 or 3.12 (Debian: apt install python3-dev python3-venv)' >&2; \
+	return 1; \
+}; doctor
+endef
+
+# .venv/.ready is written last and says what stands: the version, and the place that the scripts in
+# .venv/bin name. If .venv/bin/python now answers otherwise (gone, upgraded, moved) or PYTHON asks
+# for another version, the environment is made again.
+SAY := import sys; print(sys.version.split()[0], sys.prefix)
+STANDS := $(shell .venv/bin/python -c '$(SAY)' 2>/dev/null)
+ASKED := $(if $(PYTHON),$(shell "$(PYTHON)" -c '$(SAY)' 2>/dev/null),$(STANDS))
+ifneq ($(STANDS)|$(firstword $(ASKED)),$(shell cat .venv/.ready 2>/dev/null)|$(firstword $(STANDS)))
+.PHONY: .venv/.ready
+endif
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+repro: .venv/.ready ## run the pipeline, as far as something changed, and print the score
+	@if [ -f stages/shared/runtime.py ]; then $(IN_VENV) python -m stages.shared.runtime; fi
+	@$(IN_VENV) dvc repro
+	@$(IN_VENV) dvc metrics show --md
+
+test: .venv/.ready ## run the tests; ARGS="-k idx" chooses some
+	@$(IN_VENV) python -m pytest $(ARGS)
+
+lint: .venv/.ready ## check style and types
+	@$(IN_VENV) ruff check
+	@$(IN_VENV) ruff format --check
+	@$(IN_VENV) mypy
+
+doctor: ## show what this machine has and what is missing
+	@$(DOCTOR)
+
+setup: .venv/.ready ## make .venv and install what requirements.txt pins
+
+.venv/.ready: requirements.txt
+	@python=$$($(DOCTOR) --check) && rm -rf .venv && \
+	echo "Making .venv with $$python and installing about 160 packages (0.7 GB): a minute or two." && \
+	"$$python" -m venv .venv && \
+	$(PIP_HELD) .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --no-deps --use-pep517 -r requirements.txt && \
+	.venv/bin/python -c '$(SAY)' > .venv/.ready.part && mv .venv/.ready.part .venv/.ready
+
+lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrade takes newer ones
+	@rm -rf .venv.lock && .venv/bin/python -m venv .venv.lock && cp requirements.txt .venv.lock/pins
+	@.venv.lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv.lock/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --group dev $(ARGS) \
+		-o .venv.lock/pins pyproject.toml
+	@{ echo '# Every package that the project and its tests use, for Python 3.10 to 3.12, each with the'; \
+	   echo '# hashes of its files. Made by `make lock` from pyproject.toml; do not edit by hand.'; \
+	   cat .venv.lock/pins; } > .venv.lock/whole && mv .venv.lock/whole requirements.txt
+	@rm -rf .venv.lock && echo "requirements.txt is written; make setup installs it"
+
+clean: ## remove .venv and the tools' caches; results and DVC's cache stay
+	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find stages tests -name __pycache__ -prune -exec rm -rf {} +
