@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.shared import runtime
+from stages.shared.cuda import Cuda
 from stages.shared.runtime import Device, RuntimeFault
 
 TOP = Path(__file__).parents[1]
@@ -22,22 +23,21 @@ TOP = Path(__file__).parents[1]
 def test_the_device_is_what_was_asked_and_what_is_there(
     asked: str, usable: bool, name: str
 ) -> None:
-    device = runtime.choose_device(asked, usable, "the reason")
+    device = runtime.choose_device(asked, Cuda(usable, "the reason"))
     assert device.name == name
     assert device.reason == ("params.yaml asks for it" if asked == "cpu" else "the reason")
 
 
 def test_cuda_where_there_is_none_is_an_error_and_not_a_run_on_the_cpu() -> None:
     with pytest.raises(RuntimeFault, match="device is 'cuda', but no driver answers"):
-        runtime.choose_device("cuda", False, "no driver answers")
+        runtime.choose_device("cuda", Cuda(False, "no driver answers"))
 
 
 def test_the_choice_reaches_jittor(monkeypatch: pytest.MonkeyPatch) -> None:
     # No GPU here: whether Jittor would take one is read off the flag that it is given.
     flags = type("Flags", (), {"use_cuda": 0})()
     monkeypatch.setattr(runtime.jt, "flags", flags)
-    monkeypatch.setattr(runtime, "_cuda_usable", True)
-    monkeypatch.setattr(runtime, "_cuda_reason", "a driver answers")
+    monkeypatch.setattr(runtime, "_cuda", Cuda(True, "a driver answers", "/somewhere/nvcc"))
     assert runtime.use("auto") == Device("cuda", "a driver answers")
     assert flags.use_cuda == 1
     assert runtime.use("cpu").name == "cpu"
@@ -59,11 +59,10 @@ def test_a_cuda_build_that_fails_leaves_a_cpu_run(monkeypatch: pytest.MonkeyPatc
         built.append(os.environ.get("nvcc_path"))
         return "/tmp/build.log" if len(built) == 1 else None
 
-    monkeypatch.setattr(runtime, "_cuda_usable", True)
-    monkeypatch.setattr(runtime, "_cuda_reason", "a driver answers")
+    monkeypatch.setattr(runtime, "_cuda", Cuda(True, "a driver answers", "/somewhere/nvcc"))
     monkeypatch.setattr(runtime, "_is_built", lambda: False)
     monkeypatch.setattr(runtime, "_build", build)
-    monkeypatch.setenv("nvcc_path", "/somewhere/nvcc")
+    monkeypatch.setenv("nvcc_path", "")  # is put back after the test
     runtime._start()
     assert built == ["/somewhere/nvcc", ""]
     with pytest.raises(RuntimeFault, match=r"CUDA build failed \(its output: /tmp/build.log\)"):
@@ -71,16 +70,14 @@ def test_a_cuda_build_that_fails_leaves_a_cpu_run(monkeypatch: pytest.MonkeyPatc
     assert runtime.use("auto").name == "cpu"
 
 
-def test_a_broken_nvcc_on_the_path_does_not_break_a_cpu_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["PATH", "nvcc_path"])
+def test_a_broken_nvcc_does_not_break_a_cpu_run(tmp_path: Path, name: str) -> None:
     nvcc = tmp_path / "nvcc"
     nvcc.write_text("#!/bin/sh\nexit 1\n")
     nvcc.chmod(0o755)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"nvcc_path", "cache_name", "use_mpi", "log_silent"}
-    }
-    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    started = {"nvcc_path", "cache_name", "use_mpi", "log_silent"}
+    environment = {key: value for key, value in os.environ.items() if key not in started}
+    environment[name] = f"{tmp_path}:{environment['PATH']}" if name == "PATH" else str(nvcc)
     result = subprocess.run(
         [sys.executable, "-m", "stages.shared.runtime"],
         cwd=TOP,

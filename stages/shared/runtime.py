@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stages.shared import cuda
+from stages.shared.cuda import Cuda
 from stages.shared.errors import UserError, run
 
 
@@ -39,13 +40,12 @@ class Device:
     reason: str
 
 
-def choose_device(asked: str, usable: bool, reason: str) -> Device:
+def choose_device(asked: str, found: Cuda) -> Device:
     """Decide where to compute.
 
     Args:
         asked: "auto", "cpu" or "cuda", as in params.yaml.
-        usable: whether CUDA answers here.
-        reason: what was found of CUDA, in words.
+        found: what this machine has of CUDA.
 
     Returns:
         The device; "auto" takes the GPU where there is one.
@@ -56,11 +56,11 @@ def choose_device(asked: str, usable: bool, reason: str) -> Device:
     """
     if asked == "cpu":
         return Device("cpu", "params.yaml asks for it")
-    if usable:
-        return Device("cuda", reason)
+    if found.usable:
+        return Device("cuda", found.reason)
     if asked == "cuda":
-        raise RuntimeFault(f"params.yaml: device is 'cuda', but {reason}; use auto or cpu")
-    return Device("cpu", reason)
+        raise RuntimeFault(f"params.yaml: device is 'cuda', but {found.reason}; use auto or cpu")
+    return Device("cpu", found.reason)
 
 
 def use(asked: str, seed: int = 0) -> Device:
@@ -76,14 +76,14 @@ def use(asked: str, seed: int = 0) -> Device:
     Raises:
         RuntimeFault: see `choose_device`.
     """
-    device = choose_device(asked, _cuda_usable, _cuda_reason)
+    device = choose_device(asked, _cuda)
     jt.flags.use_cuda = int(device.name == "cuda")
     jt.set_global_seed(seed)
     return device
 
 
-def _settings(cuda_usable: bool) -> dict[str, str]:
-    """The variables that Jittor reads at its import."""
+def _settings() -> dict[str, str]:
+    """The variables that Jittor reads at its import, where the user has not set them."""
     settings = {
         # Jittor keys its cache by the Git branch that its package lies in. Our environment lies
         # in the user's repository: without a fixed name a new branch would build the core again.
@@ -91,8 +91,6 @@ def _settings(cuda_usable: bool) -> dict[str, str]:
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
     }
-    if not cuda_usable:
-        settings["nvcc_path"] = ""  # an nvcc without a driver or a runtime breaks the import
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}-config"
     places = [Path(sys.executable).parent, Path("/usr/bin"), Path("/usr/local/bin")]
     if not any((place / name).is_file() for place in places):
@@ -106,7 +104,7 @@ def _is_built() -> bool:
     import jittor_utils
 
     folder = Path(jittor_utils.cache_path)
-    return any(folder.glob("cu*/jittor_core*.so" if _cuda_usable else "jittor_core*.so"))
+    return any(folder.glob("cu*/jittor_core*.so" if _cuda.usable else "jittor_core*.so"))
 
 
 def _build() -> str | None:
@@ -157,22 +155,23 @@ def _build() -> str | None:
 
 def _start() -> None:
     """Set the environment and see to it that the core is built; the import is quick then."""
-    global _cuda_usable, _cuda_reason
-    for name, value in _settings(_cuda_usable).items():
+    global _cuda
+    for name, value in _settings().items():
         os.environ.setdefault(name, value)
+    # An nvcc without a driver or a runtime breaks Jittor's import, and it looks for one itself.
+    os.environ["nvcc_path"] = _cuda.nvcc or ""
     if _is_built():
         return
     log = _build()
-    if log and _cuda_usable:
-        _cuda_usable, _cuda_reason = False, f"Jittor's CUDA build failed (its output: {log})"
+    if log and _cuda.usable:
+        _cuda = Cuda(False, f"Jittor's CUDA build failed (its output: {log})")
         os.environ["nvcc_path"] = ""
         log = None if _is_built() else _build()
     if log:
         raise RuntimeFault(f"Jittor's core could not be built; the compiler's output: {log}")
 
 
-_found = cuda.find()
-_cuda_usable, _cuda_reason = _found.usable, _found.reason
+_cuda = cuda.find()
 try:
     _start()
 except UserError as fault:
