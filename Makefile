@@ -11,10 +11,10 @@ export PYTHON
 PYTHON ?=
 ARGS ?=
 
-# In recipes .venv comes first on PATH: the commands in dvc.yaml then find its python. pip's two
-# names for constraints hold setuptools and wheel, with which it builds, to the lock as well.
+# In recipes .venv comes first on PATH: the commands in dvc.yaml then find its python.
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
-PIP_HELD = PIP_CONSTRAINT=requirements.txt PIP_BUILD_CONSTRAINT=requirements.txt
+PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	--require-hashes --no-deps --no-build-isolation --use-pep517
 
 # doctor.py finds the Python that fits; any Python from 3.8 on can run it.
 define DOCTOR
@@ -60,13 +60,16 @@ doctor: ## show what this machine has and what is missing
 	@$(DOCTOR)
 
 setup: .venv/.ready ## make .venv and install what requirements.txt pins
+	@echo "The environment is ready: .venv, Python $$(cut -d" " -f1 .venv/.ready)."
 
+# Three packages come as source only. What builds them is of the lock too, and so comes first.
 .venv/.ready: requirements.txt
 	@python=$$($(DOCTOR) --check) && rm -rf .venv && \
 	echo "Making .venv with $$python and installing about 160 packages (0.7 GB): a minute or two." && \
 	"$$python" -m venv .venv && \
-	$(PIP_HELD) .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		--require-hashes --no-deps --use-pep517 -r requirements.txt && \
+	awk '/^[a-z]/ { on = /^(setuptools|wheel)==/ } on' requirements.txt > .venv/builders.txt && \
+	$(PIP_INSTALL) -r .venv/builders.txt && \
+	$(PIP_INSTALL) -r requirements.txt && \
 	.venv/bin/python -c '$(SAY)' > .venv/.ready.part && mv .venv/.ready.part .venv/.ready
 
 lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrade takes newer ones

@@ -23,9 +23,9 @@ FITTING = ((3, 10), (3, 11), (3, 12))
 ENVIRONMENT_BYTES = 1_000_000_000
 CACHE_BYTES = 500_000_000
 
-# Run by each candidate. Inside an activated environment it answers for the Python beneath, since the
-# environment may be the very one that is about to be made anew. An installation is asked for the headers of its own version: another
-# version's would compile and then crash.
+# Run by each candidate. Inside an activated environment it answers for the Python beneath, since
+# the environment may be the one that is about to be made anew. Each is asked for its own headers:
+# another version's would compile and then crash.
 _QUESTIONS = """
 import importlib.util as u, json, os, sys, sysconfig
 print(json.dumps({

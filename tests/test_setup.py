@@ -1,0 +1,221 @@
+"""The real `make` and doctor, in a copy of the project on machines made to lack something."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages import doctor
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ["awk", "cat", "cut", "git", "make", "mv", "rm", "sed"]
+
+
+class Machine:
+    """A project folder, under a path with a space, and a PATH with chosen tools only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.project = folder / "my project"
+        self.bin = folder / "bin"
+        self.environment = {"PATH": str(self.bin), "HOME": str(folder)}
+        self.bin.mkdir()
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            assert found, tool
+            (self.bin / tool).symlink_to(found)
+        self.script("g++", "echo 'g++ (made up) 12.2.0'")
+        header = folder / "include" / "Python.h"
+        header.parent.mkdir()
+        header.touch()
+        for name in ("python3.11-config", "python3.12-config"):
+            self.script(name, "exit 0")
+        self.answers: dict[str, object] = {"base": str(folder), "header": str(header), "venv": True}
+        shutil.copytree(
+            ROOT / "stages", self.project / "stages", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        for name in ("Makefile", "requirements.txt"):
+            shutil.copy(ROOT / name, self.project)
+
+    def script(self, name: str, body: str) -> Path:
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+        return path
+
+    def python(self, name: str, version: str, **answers: object) -> None:
+        """A Python that runs programs, but answers doctor's questions as it is told to."""
+        path = str(self.bin / name)
+        answer = json.dumps({**self.answers, "path": path, "version": version, **answers})
+        real = f'exec "{sys.executable}" "$@"'
+        self.script(name, f"case \"$2\" in *json.dumps*) echo '{answer}';; *) {real};; esac")
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
+    def fault(self, *arguments: str) -> str:
+        """The single line that a `make` which must fail says; nothing may be built."""
+        done = self.make(*(arguments or ("setup",)))
+        assert done.returncode != 0
+        assert done.stdout == ""
+        assert not (self.project / ".venv").exists()
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+        assert len(lines) == 1, done.stderr
+        return lines[0]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_no_python_at_all(machine: Machine) -> None:
+    assert machine.fault().startswith("error: no Python; install 3.10, 3.11 or 3.12")
+
+
+def test_only_a_python_that_is_too_new(machine: Machine) -> None:
+    machine.python("python3.13", "3.13.0")
+    line = machine.fault("repro")
+    assert line.startswith("error: no Python that Jittor can run on, 3.10 to 3.12 (found: ")
+    assert "python3.13 is 3.13.0" in line
+    assert "make PYTHON=" in line
+
+
+def test_a_shim_that_refuses_to_run_is_passed_over(machine: Machine) -> None:
+    machine.script("python3.12", "echo 'command not found' >&2; exit 127")
+    machine.python("python3", "3.13.0")
+    line = machine.fault()
+    assert "python3 is 3.13.0" in line
+    assert "python3.12 is" not in line
+
+
+def test_the_python_that_was_asked_for_is_the_one_judged(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    machine.python("other", "3.9.1")
+    assert "found: other is 3.9.1; PYTHON=other" in machine.fault("setup", "PYTHON=other")
+
+
+def test_no_compiler(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    (machine.bin / "g++").unlink()
+    line = machine.fault("test")
+    assert line.startswith("error: no C++ compiler (g++ does not run)")
+    assert "apt install g++" in line
+
+
+def test_no_headers(machine: Machine) -> None:
+    machine.python("python3.12", "3.12.4", header="/nowhere/Python.h")
+    line = machine.fault()
+    assert line.startswith("error: no headers for Python 3.12 (/nowhere/Python.h not found)")
+    assert "apt install python3.12-dev" in line
+
+
+def test_no_venv_module(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9", venv=False)
+    assert "apt install python3.11-venv" in machine.fault()
+
+
+def test_no_git(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    (machine.bin / "git").unlink()
+    assert machine.fault() == "error: no git; install it (Debian: apt install git)"
+
+
+def test_a_cache_under_a_path_with_a_space(machine: Machine, tmp_path: Path) -> None:
+    machine.python("python3.11", "3.11.9")
+    machine.environment["JITTOR_HOME"] = str(tmp_path / "a b")
+    assert "set JITTOR_HOME to a folder whose path has none" in machine.fault()
+
+
+def test_too_little_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("JITTOR_HOME", str(tmp_path / "not" / "made"))
+    monkeypatch.chdir(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_400_000_000))
+    lines = [line for line in doctor.missing([]) if "disk" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"too little disk: 1.4 GB free at {tmp_path}, 1.5 GB needed")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_600_000_000))
+    assert not [line for line in doctor.missing([]) if "disk" in line]
+
+
+def test_set_up_runs_once_and_again_when_something_changed(machine: Machine) -> None:
+    """A made-up Python notes each environment that it is asked to make."""
+    machine.python("python3.11", "3.11.9")
+    body = (machine.bin / "python3.11").read_text()
+    inner = '#!/bin/sh\\ncase "$1" in -c) echo "3.11.9 there";; -m) exit ${PIP_FAILS:-0};; esac\\n'
+    making = (
+        'if [ "$1 $2" = "-m venv" ]; then echo made >> made.txt; "$MKDIR" -p .venv/bin; '
+        f"printf '{inner}' > .venv/bin/python; \"$CHMOD\" +x .venv/bin/python; exit; fi\n"
+    )
+    (machine.bin / "python3.11").write_text(body.replace("#!/bin/sh\n", "#!/bin/sh\n" + making))
+    for tool in ("mkdir", "chmod"):
+        machine.environment[tool.upper()] = shutil.which(tool) or ""
+
+    def times() -> int:
+        done = machine.make("setup")
+        failed = "PIP_FAILS" in machine.environment
+        assert (done.returncode != 0) == failed, done.stderr
+        return len((machine.project / "made.txt").read_text().splitlines())
+
+    machine.environment["PIP_FAILS"] = "1"
+    assert times() == 1
+    del machine.environment["PIP_FAILS"]
+    assert times() == 2, "an environment that was not finished was taken for whole"
+    assert times() == 2, "a finished environment was made again"
+    python = machine.project / ".venv/bin/python"
+    python.write_text(python.read_text().replace("there", "moved"))
+    assert times() == 3, "an environment that was moved was kept"
+    python.unlink()
+    assert times() == 4, "an environment without its Python was kept"
+    later = (machine.project / ".venv/.ready").stat().st_mtime + 5
+    os.utime(machine.project / "requirements.txt", (later, later))
+    assert times() == 5, "a new lock was not installed"
+
+
+def test_make_alone_lists_every_target(machine: Machine) -> None:
+    done = machine.make()
+    assert done.returncode == 0
+    listed = re.findall(r"^  make (\w+) +\S", done.stdout, re.MULTILINE)
+    declared = re.findall(r"^\.PHONY: (help .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(declared[0].split())
+
+
+def test_doctor_shows_the_picture_and_what_is_missing(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    (machine.bin / "g++").unlink()
+    done = machine.make("doctor")
+    assert done.returncode != 0
+    assert "error: no C++ compiler" in done.stderr
+    rows = {line[:16].strip() for line in done.stdout.splitlines()}
+    assert rows >= {"Python", "C++ compiler", "git", "oneDNN", "MPI", "CUDA", "Jittor's cache"}
+    assert re.search(r"^device +(cpu|cuda): \S", done.stdout, re.MULTILINE)
+    assert str(machine.environment["HOME"]) + "/.cache/jittor" in done.stdout
+
+
+def test_the_lock_pins_every_package_with_hashes_and_names_no_index() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    assert "://" not in text
+    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert len(entries) > 100
+    for entry in entries:
+        assert re.match(r"[\w.\[\]-]+==\S+.*\\\n +--hash=sha256:", entry), entry.splitlines()[0]
+
+
+def test_the_ci_script_and_the_hooks_run_what_is_installed() -> None:
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    entries = re.findall(r"entry: (\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert len(entries) == 3
+    assert all(entry.startswith(".venv/bin/") for entry in entries)
