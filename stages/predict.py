@@ -1,0 +1,153 @@
+"""Read the digits in pictures: python -m stages.predict FILE...
+
+Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard output only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from scipy.special import softmax
+
+from stages.shared import idx, pictures
+from stages.shared.errors import run
+from stages.shared.pictures import PictureError
+
+MODEL = Path("models/digits.safetensors")
+
+
+class Picture(NamedTuple):
+    """An image as its file holds it."""
+
+    file: Path
+    place: int  # in the file, from 0
+    pixels: NDArray[np.uint8]  # (H, W)
+    from_idx: bool
+
+
+class Reading(NamedTuple):
+    """What the network says about one picture."""
+
+    file: Path
+    place: int
+    digit: str
+    confidence: float  # 0 to 1
+
+
+def main() -> None:
+    arguments = parse()
+    # Files first: a wrong one is told at once, not after the seconds that Jittor takes to start.
+    found = [picture for path in arguments.files for picture in load(path)]
+    from stages.shared import weights
+
+    trained = weights.load(arguments.model)
+    images = np.stack([fit(picture, trained.image_size) for picture in found])
+    readings = read(found, trained.logits(images), trained.classes)
+    if arguments.json:
+        print(json.dumps([as_json(reading) for reading in readings], indent=2))
+    else:
+        show(readings, Console())
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line: files (list of Path), model (Path) and json (bool)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.predict", description="Read the digits in pictures."
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or IDX")
+    parser.add_argument("--model", metavar="FILE", type=Path, default=MODEL, help=f"{MODEL}")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    return parser.parse_args(words)
+
+
+def load(path: Path) -> list[Picture]:
+    """Read all images of a file: one of PNG and JPEG, any number of IDX, plain or gzipped.
+
+    Raises:
+        PictureError: the file is no picture, or IDX of something else than uint8 images.
+        idx.IdxError: the file begins as IDX does, but is damaged.
+        OSError: the file cannot be read at all.
+    """
+    with path.open("rb") as file:
+        is_idx = file.read(2) in (b"\0\0", b"\x1f\x8b")
+    if not is_idx:
+        return [Picture(path, 0, pictures.load(path), False)]
+    array = idx.read(path)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
+        raise PictureError(f"{path}: {array.dtype} {array.shape}, expected images of uint8")
+    stack = array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:])
+    return [Picture(path, place, pixels, True) for place, pixels in enumerate(stack)]
+
+
+def fit(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring a picture to the form that the network was trained on.
+
+    An image out of an IDX file, of the right size and light on dark, has that form already.
+
+    Raises:
+        PictureError: the picture is blank; the message names it.
+    """
+    pixels = picture.pixels
+    if picture.from_idx and pixels.shape == size and pictures.is_light_on_dark(pixels):
+        return pixels
+    try:
+        return pictures.prepare(pixels, size)
+    except PictureError as error:
+        raise PictureError(f"{picture.file}: image {picture.place}: {error}") from None
+
+
+def read(found: list[Picture], logits: NDArray[np.float32], classes: list[str]) -> list[Reading]:
+    """Name the likeliest class of each picture.
+
+    Args:
+        found: N pictures.
+        logits: float32 (N, classes), what the network says about them.
+        classes: names, in the order of the columns.
+    """
+    likely = softmax(logits.astype(np.float64), axis=1)
+    return [
+        Reading(picture.file, picture.place, classes[row.argmax()], float(row.max()))
+        for picture, row in zip(found, likely, strict=True)
+    ]
+
+
+def as_json(reading: Reading) -> dict[str, Any]:
+    """A reading as JSON can hold it: file, image, digit, confidence to six digits."""
+    file, place, digit, confidence = reading
+    return {
+        "file": str(file), "image": place, "digit": digit, "confidence": round(confidence, 6)
+    }  # fmt: skip
+
+
+def show(readings: list[Reading], console: Console) -> None:
+    """Print a table on a terminal, else a line a picture: file, image, digit, confidence."""
+    rows = [(str(r.file), str(r.place), r.digit, f"{r.confidence:.2%}") for r in readings]
+    if not console.is_terminal:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for file, place, digit, confidence in rows:
+            print(
+                f"{file:{widths[0]}}  {place:>{widths[1]}}  {digit:{widths[2]}}  "
+                f"{confidence:>{widths[3]}}",
+                file=console.file,
+            )
+        return
+    table = Table("file", box=SIMPLE)
+    table.add_column("image", justify="right")
+    table.add_column("digit", style="bold")
+    table.add_column("confidence", justify="right")
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text, as a file's name may look like rich's markup
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(main)

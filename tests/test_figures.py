@@ -1,0 +1,129 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from stages.shared import figures
+from stages.shared.figures import Series
+
+
+def every_figure(size: int, wrong: float = 0.2, images: int = 300) -> dict[str, Figure]:
+    random = np.random.default_rng(size)
+    classes = [f"class {number}" if size == 10 else str(number) for number in range(size)]
+    pictures = random.integers(0, 256, (images, 28, 28), dtype=np.uint8)
+    actual = np.arange(images) % size
+    moved = (actual + random.integers(1, size, images)) % size
+    predicted = np.where(random.random(images) < wrong, moved, actual)
+    confidence = random.random(images)
+    steps = np.arange(10, 510, 10)
+    loss = Series(steps, 2.3 * np.exp(-steps / 50) + 0.02)
+    accuracy = Series(steps, 1 - np.exp(-steps / 50))
+    one = np.array([500])
+    edges = np.linspace(0, 1, 16)
+    filled = np.arange(15)
+    nothing = np.where(filled > 0, 0.5, np.nan)
+    return {
+        "loss": figures.loss_curve(loss, Series(one, np.array([0.1])), 20),
+        "accuracy": figures.accuracy_curve(accuracy, Series(one, np.array([0.97])), 20),
+        "samples": figures.samples(pictures, actual, classes),
+        "confusion": figures.confusion(actual, predicted, classes),
+        "mistakes": figures.mistakes(pictures, actual, predicted, confidence, classes),
+        "reliability": figures.reliability(edges, filled, nothing, nothing, 0.01),
+    }
+
+
+def digest_of_all(folder: Path) -> str:
+    for name, figure in every_figure(10).items():
+        figures.save(figure, folder / f"{name}.png")
+    files = sorted(folder.glob("*.png"))
+    assert len(files) == 6
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, matplotlib; matplotlib.rcParams['font.size'] = 20;"
+        "from tests import test_figures as t; print(t.digest_of_all(pathlib.Path(sys.argv[1])))"
+    )
+    (tmp_path / "other").mkdir()
+    other = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "other")],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.strip() == digest_of_all(tmp_path)
+
+
+@pytest.mark.parametrize("size", [2, 26])
+def test_any_number_of_classes(size: int, tmp_path: Path) -> None:
+    for figure in every_figure(size).values():
+        figures.save(figure, tmp_path / "figure.png")
+        for axes in figure.axes:
+            assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
+        with Image.open(tmp_path / "figure.png") as picture:
+            assert 1200 < picture.width < 1800
+            assert np.asarray(picture.convert("L")).min() < 100
+
+
+@pytest.mark.filterwarnings("error")
+def test_perfect_predictions_are_drawn(tmp_path: Path) -> None:
+    for figure in every_figure(10, wrong=0).values():
+        figures.save(figure, tmp_path / "figure.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_curves_of_one_point_and_of_perfection(tmp_path: Path) -> None:
+    point = Series(np.array([0]), np.array([1.0]))
+    for figure in (figures.loss_curve(point, point, 20), figures.accuracy_curve(point, point, 20)):
+        figures.save(figure, tmp_path / "figure.png")
+
+
+def test_the_scale_of_the_loss_fits_it() -> None:
+    steps = np.arange(100)
+    end = Series(np.array([99]), np.array([0.5]))
+    steep = figures.loss_curve(Series(steps, 2.3 * np.exp(-steps / 9) + 0.01), end, 5)
+    level = figures.loss_curve(Series(steps, np.linspace(2, 1, 100)), end, 5)
+    assert steep.axes[0].get_yscale() == "log"
+    assert level.axes[0].get_yscale() == "linear"
+    assert level.axes[0].get_ylim()[0] == 0
+
+
+def test_smoothing_is_a_centred_mean_of_what_there_is() -> None:
+    values = np.array([3.0, 0.0, 6.0, 3.0])
+    assert figures.smooth(values, 3).tolist() == [1.5, 3.0, 3.0, 4.5]
+    assert figures.smooth(values, 1).tolist() == values.tolist()
+    assert len(figures.smooth(values, 50)) == 4
+
+
+def test_each_cell_has_its_most_confident_image() -> None:
+    actual = np.array([0, 0, 0, 1, 1, 2], dtype=np.uint8)
+    predicted = np.array([1, 1, 0, 1, 1, 0])
+    confidence = np.array([0.6, 0.9, 0.5, 0.7, 0.7, 0.4])
+    cells = figures.most_confident(actual, predicted, confidence, 3)
+    assert cells.tolist() == [[2, 1, -1], [-1, 3, -1], [5, -1, -1]]
+
+
+def test_the_mistakes_show_those_images() -> None:
+    levels = np.array([51, 102, 153, 204], dtype=np.uint8)
+    images = np.broadcast_to(levels[:, None, None], (4, 18, 18))
+    actual, predicted = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1])
+    figure = figures.mistakes(images, actual, predicted, np.array([0.6, 0.9, 0.5, 0.8]), ["a", "b"])
+    ink = np.asarray(figure.axes[0].images[0].get_array())
+    centres = ink[10::20, 10::20]  # cells of 18 pixels and a margin of 1 on each side
+    assert centres == pytest.approx(np.array([[0, 0.4], [0.6, 0.8 * 0.4]]))
+    assert "3 of 4 test images misread, in 2 of 2 ways" in figure.axes[0].get_title(loc="left")
+
+
+def test_the_confusion_counts_and_colours_mistakes_only() -> None:
+    actual, predicted = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1])
+    axes = figures.confusion(actual, predicted, ["a", "b"]).axes[0]
+    words = {(t.get_position(), t.get_text()) for t in axes.texts}
+    assert {((0, 0), "3"), ((1, 0), "1"), ((1, 1), "1")} <= words
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[0, 0.25], [0, 0]]

@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from stages import plot
+from stages.shared import figures
+from stages.shared.errors import UserError
+
+NAMES = ["accuracy", "confusion", "loss", "mistakes", "reliability", "samples"]
+CURVES = Path("plots/training/plots/metrics")
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the results that the earlier stages leave, of three classes."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS.read_text())
+    for part, steps in (("train", range(10, 110, 10)), ("validation", [100])):
+        for name in ("loss", "accuracy"):
+            path = CURVES / part / f"{name}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = "".join(f"{step}\t{1 / step}\n" for step in steps)
+            path.write_text(f"step\t{name}\n{rows}")
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    labels = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
+    plot.DATA.mkdir(parents=True)
+    for part in ("train", "test"):
+        np.save(plot.DATA / f"{part}-images.npy", images)
+        np.save(plot.DATA / f"{part}-labels.npy", labels)
+    plot.EVALUATION.mkdir()
+    rows = "".join(f"{i},{label},{i % 2},0.9\n" for i, label in enumerate(labels))
+    (plot.EVALUATION / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
+    classes = {name: {"recall": None} for name in ("zero", "one", "two")}
+    (plot.EVALUATION / "metrics.json").write_text(json.dumps({"classes": classes}))
+    return tmp_path
+
+
+def test_all_figures_are_drawn_in_place_of_the_old(results: Path) -> None:
+    plot.FIGURES.mkdir()
+    (plot.FIGURES / "old.png").touch()
+    plot.main()
+    assert sorted(path.stem for path in plot.FIGURES.iterdir()) == NAMES
+    assert sorted(path.name for path in plot.FIGURES.parent.iterdir()) == [
+        "evaluation",
+        "figures",
+        "training",
+    ]
+    assert plot.FIGURES.stat().st_mode == (results / "plots").stat().st_mode
+
+
+def test_a_failure_in_the_middle_leaves_the_old_figures(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plot.FIGURES.mkdir()
+    (plot.FIGURES / "old.png").touch()
+    save = figures.save
+
+    def full(figure: Figure, path: Path) -> None:
+        if path.stem == "mistakes":
+            raise OSError("no space left")
+        save(figure, path)
+
+    monkeypatch.setattr(figures, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        plot.main()
+    assert [path.name for path in plot.FIGURES.iterdir()] == ["old.png"]
+    assert len(list((results / "plots").iterdir())) == 3
+
+
+LOSS = "plots/training/plots/metrics/train/loss.tsv"
+TABLE = "plots/evaluation/predictions.csv"
+SCORES = "plots/evaluation/metrics.json"
+HEAD = "index,actual,predicted,confidence\n"
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        (LOSS, None, "loss.tsv: no such file; `dvc repro train` makes it"),
+        (LOSS, "", "loss.tsv: columns none, expected step, loss"),
+        (LOSS, "step\tspeed\n1\t2\n", "columns step, speed, expected step, loss"),
+        (LOSS, "step\tloss\n", "no point"),
+        (LOSS, "step\tloss\n10\t0.5\n20\tnan\n", "line 3 is '20 nan'"),
+        (LOSS, "step\tloss\n10\n", "line 2 is '10'"),
+        (TABLE, None, "predictions.csv: no such file; `dvc repro evaluate` makes it"),
+        (TABLE, HEAD, "predictions.csv: line 2"),
+        (TABLE, f"{HEAD}0,0,0,0.9\n", "not about the test images"),
+        (
+            TABLE,
+            HEAD + "".join(f"{i},{i % 3},7,0.9\n" for i in range(6)),
+            "class 7, expected 0 to 2",
+        ),
+        (SCORES, None, "metrics.json: no such file"),
+        (SCORES, "{", "metrics.json: not the scores"),
+        (SCORES, "{}", "metrics.json: not the scores"),
+        (SCORES, '{"classes": {"0": 1}}', "1 classes, expected 2"),
+        ("data/npy/test-images.npy", None, "test-images.npy: no such file"),
+    ],
+)
+def test_a_broken_input_is_named_and_nothing_is_written(
+    path: str, text: str | None, message: str
+) -> None:
+    if text is None:
+        Path(path).unlink()
+    else:
+        Path(path).write_text(text)
+    with pytest.raises(UserError) as raised:
+        plot.main()
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not plot.FIGURES.exists()

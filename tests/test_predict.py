@@ -1,0 +1,138 @@
+import gzip
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+import stages.shared
+from stages import predict
+from stages.predict import Picture, Reading
+from stages.shared import idx
+from stages.shared.idx import IdxError
+from stages.shared.pictures import PictureError
+
+DIGIT = np.zeros((28, 28), np.uint8)
+DIGIT[5:20, 12:16] = 255
+READINGS = [Reading(Path("a.png"), 0, "7", 0.99987), Reading(Path("[b]long.idx"), 11, "1", 0.5)]
+
+
+class Stub:
+    """Stands for a trained network: three classes, sure of the second."""
+
+    classes = ("no", "one", "two")
+    image_size = (28, 28)
+
+    def __init__(self) -> None:
+        self.seen: NDArray[np.uint8] = np.zeros(0, np.uint8)
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.seen = images
+        return np.tile(np.array([0, np.log(2), 0], np.float32), (len(images), 1))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Stub:
+    """Call `main` with a stub in the place of the room that starts Jittor."""
+    stub = Stub()
+    room = SimpleNamespace(load=lambda _: stub)
+    monkeypatch.setattr(stages.shared, "weights", room, raising=False)
+    monkeypatch.setattr("sys.argv", ["predict", *map(str, words)])
+    predict.main()
+    return stub
+
+
+def test_json_of_all_kinds_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(~DIGIT).resize((90, 90)).save(tmp_path / "a.png")
+    idx.write(tmp_path / "b", np.stack([DIGIT, ~DIGIT]))
+    (tmp_path / "c.gz").write_bytes(gzip.compress((tmp_path / "b").read_bytes()))
+    files = [tmp_path / name for name in ("a.png", "b", "c.gz")]
+    stub = run(monkeypatch, *files, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert [(Path(entry["file"]).name, entry["image"]) for entry in found] == [
+        ("a.png", 0),
+        ("b", 0),
+        ("b", 1),
+        ("c.gz", 0),
+        ("c.gz", 1),
+    ]
+    assert {(entry["digit"], entry["confidence"]) for entry in found} == {("one", 0.5)}
+    assert stub.seen.shape == (5, 28, 28)
+    assert stub.seen.dtype == np.uint8
+
+
+def test_lines_are_plain_and_aligned_away_from_a_terminal() -> None:
+    stream = io.StringIO()
+    predict.show(READINGS, Console(file=stream, width=20))
+    assert stream.getvalue() == (
+        "a.png         0  7  99.99%\n"
+        "[b]long.idx  11  1  50.00%\n"
+    )  # fmt: skip
+
+
+def test_a_terminal_gets_a_table_and_names_are_not_markup() -> None:
+    stream = io.StringIO()
+    predict.show(READINGS, Console(file=stream, force_terminal=True, color_system=None, width=80))
+    assert "confidence" in stream.getvalue()
+    assert "[b]long.idx" in stream.getvalue()
+
+
+def test_an_idx_image_in_the_right_form_is_taken_as_it_is() -> None:
+    as_it_is = predict.fit(Picture(Path("x"), 0, DIGIT, True), (28, 28))
+    np.testing.assert_array_equal(as_it_is, DIGIT)
+    for pixels, from_idx in ((~DIGIT, True), (DIGIT[:, :20], True), (DIGIT, False)):
+        ready = predict.fit(Picture(Path("x"), 0, pixels, from_idx), (28, 28))
+        assert np.flatnonzero(ready.any(axis=1)).tolist() == list(range(4, 24))
+
+
+def test_a_blank_image_is_named() -> None:
+    blank = Picture(Path("x.idx"), 3, np.full((30, 30), 255, np.uint8), True)
+    with pytest.raises(PictureError, match=r"^x\.idx: image 3: blank: "):
+        predict.fit(blank, (28, 28))
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros(5, np.uint8), r"uint8 \(5,\)"),
+        (np.zeros((2, 28, 28), np.float32), r"float32 \(2, 28, 28\)"),
+        (np.zeros((0, 28, 28), np.uint8), r"uint8 \(0, 28, 28\)"),
+    ],
+)
+def test_idx_that_holds_no_images_is_refused(
+    tmp_path: Path, array: NDArray[Any], found: str
+) -> None:
+    idx.write(tmp_path / "x", array)
+    with pytest.raises(PictureError, match=found):
+        predict.load(tmp_path / "x")
+
+
+def test_damaged_idx_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"\0\0\x08\x03\0\0")
+    with pytest.raises(IdxError):
+        predict.load(tmp_path / "x")
+
+
+def test_one_wrong_file_stops_all_before_anything_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(DIGIT).save(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError):
+        run(monkeypatch, tmp_path / "a.png", tmp_path / "none.png")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_command_line() -> None:
+    arguments = predict.parse(["a.png", "b.png"])
+    assert arguments.files == [Path("a.png"), Path("b.png")]
+    assert arguments.model == Path("models/digits.safetensors")
+    assert not arguments.json
+    with pytest.raises(SystemExit):
+        predict.parse([])
