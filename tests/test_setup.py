@@ -115,6 +115,12 @@ def test_no_compiler(machine: Machine) -> None:
     assert "apt install g++" in line
 
 
+def test_a_compiler_that_does_not_run(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    machine.script("g++", "echo 'g++: a library is missing'; exit 127")
+    assert machine.fault().startswith("error: no C++ compiler (g++ does not run)")
+
+
 def test_no_headers(machine: Machine) -> None:
     machine.python("python3.12", "3.12.4", header="/nowhere/Python.h")
     line = machine.fault()
