@@ -1,0 +1,294 @@
+"""Each fast module gives what Jittor's own gives: values, gradients, statistics, weight files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.shared import fast, runtime
+from stages.shared.fast import vector
+from stages.shared.runtime import jt, nn
+
+pytestmark = pytest.mark.slow
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def cpu() -> None:
+    runtime.use("cpu", seed=0)
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def outcome(module: Any, x: np.ndarray, after: Callable[[Any], Any] = lambda y: y) -> Arrays:
+    """Everything that one pass forward and one back yield, and the statistics it leaves."""
+    given = jt.array(x)
+    y = after(module(given))
+    loss = (y * jt.array(noise(*y.shape, seed=1))).sum()
+    wanted = {"x": given, **dict(module.named_parameters())}
+    trained = {name: var for name, var in wanted.items() if "running" not in name}
+    grads = jt.grad(loss, list(trained.values()))
+    found = {"y": y.numpy()}
+    found.update({f"d{name}": g.numpy() for name, g in zip(trained, grads, strict=True)})
+    found.update({name: var.numpy() for name, var in module.state_dict().items()})
+    return found
+
+
+def twin(module: Any, plain: Any) -> Any:
+    """`plain` with the weights of `module`, moved to it as a weight file would."""
+    weights = {
+        name: noise(*var.shape, seed=len(name)) * 0.5 + 0.2
+        for name, var in module.state_dict().items()
+        if not name.startswith("running")
+    }
+    module.load_state_dict(weights)
+    assert list(module.state_dict()) == list(plain.state_dict())
+    plain.load_state_dict(weights)
+    return plain
+
+
+def assert_same(found: Arrays, expected: Arrays, tolerance: float = 2e-5) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].shape == array.shape, name
+        scale = np.abs(array).max() + 1e-3
+        worst = float(np.abs(found[name] - array).max() / scale) if array.size else 0.0
+        assert worst < tolerance, f"{name} differs by {worst:.1e} of its largest value"
+
+
+CONVOLUTIONS = {
+    # images, channels, height, width, filters, kernel, stride, padding
+    "the tutorial's first": (5, 1, 28, 28, 32, 3, 1, 0),
+    "the tutorial's second": (3, 32, 26, 26, 64, 3, 1, 0),
+    "more images than groups": (37, 2, 9, 8, 4, 3, 1, 0),
+    "one image, one channel, one filter": (1, 1, 5, 5, 1, 3, 1, 0),
+    "stride 2": (4, 1, 28, 28, 16, 5, 2, 0),
+    "stride 2, odd size": (4, 16, 11, 13, 33, 3, 2, 0),
+    "padding": (2, 5, 12, 12, 24, 3, 1, 1),
+    "padding wider than the kernel needs": (2, 3, 4, 6, 7, 3, 1, 2),
+    "stride and padding": (3, 3, 11, 10, 17, 5, 2, 2),
+    "stride wider than the kernel": (2, 3, 10, 9, 4, 1, 3, 0),
+    "oblong": (2, 3, 9, 14, 48, (2, 3), (1, 2), (0, 1)),
+    "kernel as large as the image": (3, 2, 7, 7, 80, 7, 1, 0),
+    "no taps on some pixels": (2, 2, 12, 12, 3, 2, 4, 1),
+}
+
+
+@pytest.mark.parametrize("shape", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
+def test_conv(shape: tuple[Any, ...]) -> None:
+    images, channels, height, width, *rest = shape
+    relu = images % 2 == 1
+    layer = fast.Conv(channels, *rest, relu=relu)
+    plain = twin(layer, nn.Conv(channels, *rest))
+    x = noise(images, channels, height, width)
+    after = nn.relu if relu else (lambda y: y)
+    assert_same(outcome(layer, x), outcome(plain, x, after))
+
+
+def test_conv_without_bias() -> None:
+    layer = fast.Conv(3, 5, 3, bias=False)
+    plain = twin(layer, nn.Conv(3, 5, 3, bias=False))
+    x = noise(2, 3, 8, 8)
+    assert_same(outcome(layer, x), outcome(plain, x))
+
+
+PLANES = {
+    # images, channels, height, width, relu, pool
+    "the tutorial's": (6, 64, 24, 24, True, 2),
+    "smallest": (1, 1, 3, 3, True, 2),
+    "odd size": (3, 5, 7, 9, True, 2),
+    "pool alone": (4, 3, 13, 8, False, 2),
+    "relu alone": (2, 17, 4, 5, True, 1),
+    "neither": (9, 2, 33, 3, False, 1),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("shape", PLANES.values(), ids=PLANES.keys())
+def test_batch_norm(shape: tuple[Any, ...], training: bool) -> None:
+    *size, relu, pool = shape
+    channels = size[1]
+    layer = fast.BatchNorm(channels, relu=relu, pool=pool)
+    plain = twin(layer, nn.BatchNorm(channels))
+
+    def after(y: Any) -> Any:
+        y = nn.relu(y) if relu else y
+        return nn.Pool(2)(y) if pool == 2 else y
+
+    for module in (layer, plain):
+        module.running_mean.update(jt.array(noise(channels) * 0.1))
+        module.running_var.update(jt.array(noise(channels) ** 2 + 0.5))
+        module.train() if training else module.eval()
+    x = noise(*size) * 2 + 0.7
+    assert_same(outcome(layer, x), outcome(plain, x, after), tolerance=1e-4)
+    with jt.no_grad():
+        y, expected = layer(jt.array(x)), after(plain(jt.array(x)))
+    assert_same({"y": y.numpy()}, {"y": expected.numpy()})
+
+
+def test_batch_norm_of_a_constant_channel_stays_finite() -> None:
+    layer = fast.BatchNorm(2, relu=True, pool=2)
+    found = outcome(layer, np.full((4, 2, 6, 6), 3.0, np.float32))
+    assert all(np.isfinite(array).all() for array in found.values())
+    assert found["running_var"] == pytest.approx(0.9, abs=1e-6)
+
+
+LINES = [(64, 500, 256), (1, 1, 1), (3, 7, 5), (17, 300, 33), (70, 193, 10), (2, 1000, 1)]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", LINES)
+def test_linear(shape: tuple[int, int, int], relu: bool) -> None:
+    images, inputs, outputs = shape
+    layer = fast.Linear(inputs, outputs, relu=relu)
+    plain = twin(layer, nn.Linear(inputs, outputs))
+    x = noise(images, inputs)
+    after = nn.relu if relu else (lambda y: y)
+    assert_same(outcome(layer, x), outcome(plain, x, after))
+
+
+def test_linear_without_bias() -> None:
+    layer = fast.Linear(9, 4, bias=False)
+    plain = twin(layer, nn.Linear(9, 4, bias=False))
+    assert_same(outcome(layer, noise(3, 9)), outcome(plain, noise(3, 9)))
+
+
+@pytest.mark.parametrize("shape", [(64, 10), (1, 2), (5, 47)])
+def test_cross_entropy(shape: tuple[int, int]) -> None:
+    labels = np.random.default_rng(0).integers(0, shape[1], shape[0]).astype(np.int32)
+    results = []
+    for function in (fast.cross_entropy, nn.cross_entropy_loss):
+        logits = jt.array(noise(*shape) * 30)  # far enough apart to overflow a bare exponential
+        loss = function(logits, jt.array(labels)) * 3
+        results.append({"loss": loss.numpy(), "d": jt.grad(loss, logits).numpy()})
+    assert_same(results[0], results[1])
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("dampening", [0.0, 0.3])
+def test_sgd(nesterov: bool, dampening: float) -> None:
+    weights = []
+    for kind in (fast.SGD, nn.SGD):
+        layer = twin(nn.Linear(13, 7), nn.Linear(13, 7))
+        optimizer = kind(layer.parameters(), 0.1, 0.9, 0.01, dampening, nesterov)
+        for step in range(5):
+            optimizer.lr = 0.1 / (step + 1)  # a schedule sets it before each step
+            optimizer.step((layer(jt.array(noise(4, 13, seed=step))) ** 2).mean())
+        group = optimizer.param_groups[0]
+        momenta = {f"v{i}": v.numpy() for i, v in enumerate(group["values"])}
+        weights.append({**{n: v.numpy() for n, v in layer.state_dict().items()}, **momenta})
+    assert_same(weights[0], weights[1])
+
+
+class Network(nn.Module):
+    """The tutorial's layers, fast or plain."""
+
+    def __init__(self, is_fast: bool) -> None:
+        super().__init__()
+        if is_fast:
+            self.conv1 = fast.Conv(1, 8, 3, relu=True)
+            self.conv2 = fast.Conv(8, 20, 3)
+            self.bn = fast.BatchNorm(20, relu=True, pool=2)
+            self.fc1 = fast.Linear(20 * 36, 30, relu=True)
+            self.fc2 = fast.Linear(30, 10)
+        else:
+            self.conv1 = nn.Conv(1, 8, 3)
+            self.conv2 = nn.Conv(8, 20, 3)
+            self.bn = nn.BatchNorm(20)
+            self.fc1 = nn.Linear(20 * 36, 30)
+            self.fc2 = nn.Linear(30, 10)
+        self.is_fast = is_fast
+
+    def execute(self, x: Any) -> Any:
+        if self.is_fast:
+            x = self.bn(self.conv2(self.conv1(x)))
+            return self.fc2(self.fc1(x.reshape((x.shape[0], -1))))
+        x = nn.Pool(2)(nn.relu(self.bn(self.conv2(nn.relu(self.conv1(x))))))
+        return self.fc2(nn.relu(self.fc1(x.reshape((x.shape[0], -1)))))
+
+
+def train(is_fast: bool, steps: int, learning_rate: float = 0.02) -> tuple[list[float], Any]:
+    """Losses of some steps on patterns that can be learned, from always the same weights."""
+    jt.set_global_seed(3)
+    network = Network(False)
+    if is_fast:
+        weights = {name: var.numpy() for name, var in network.state_dict().items()}
+        network = Network(True)
+        network.load_state_dict(weights)
+    network.train()
+    optimizer = (fast.SGD if is_fast else nn.SGD)(network.parameters(), learning_rate, 0.9, 1e-4)
+    loss_of = fast.cross_entropy if is_fast else nn.cross_entropy_loss
+    patterns = noise(10, 1, 16, 16, seed=7)
+    losses = []
+    for step in range(steps):
+        labels = np.random.default_rng(step).integers(0, 10, 24).astype(np.int32)
+        images = patterns[labels] + 0.5 * noise(24, 1, 16, 16, seed=step)
+        loss = loss_of(network(jt.array(images)), jt.array(labels))
+        optimizer.step(loss)
+        losses.append(loss.item())
+    return losses, network
+
+
+def test_a_network_learns_alike() -> None:
+    quick, _ = train(True, steps=20)
+    plain, _ = train(False, steps=20)
+    assert quick[-1] < quick[0] / 5
+    assert quick == pytest.approx(plain, rel=1e-3, abs=1e-4)
+
+
+def test_the_same_run_gives_the_same_bytes() -> None:
+    (first, a), (second, b) = train(True, steps=5), train(True, steps=5)
+    assert first == second
+    for name, var in a.state_dict().items():
+        assert var.numpy().tobytes() == b.state_dict()[name].numpy().tobytes(), name
+
+
+def test_cuda_goes_jittors_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a CPU kernel was called")
+
+    layers: list[tuple[Any, np.ndarray]] = [
+        (fast.Conv(1, 2, 3, relu=True), noise(2, 1, 6, 6)),
+        (fast.BatchNorm(2, relu=True, pool=2), noise(2, 2, 6, 6)),
+        (fast.Linear(6, 2, relu=True), noise(2, 6)),
+    ]
+    expected = [layer(jt.array(x)).numpy() for layer, x in layers]
+    logits, labels = jt.array(noise(3, 4)), jt.array(np.array([0, 1, 3], np.int32))
+    loss = fast.cross_entropy(logits, labels).item()
+
+    # There is no GPU to turn on: only what `usable` looks at says that there is.
+    monkeypatch.setattr(vector, "jt", SimpleNamespace(flags=SimpleNamespace(use_cuda=1)))
+    for kernel in (
+        "conv._Convolution",
+        "norm._Normalisation",
+        "linear._Product",
+        "loss._CrossEntropy",
+        "sgd._source",
+    ):
+        monkeypatch.setattr(f"stages.shared.fast.{kernel}", never)
+    for (layer, x), y in zip(layers, expected, strict=True):
+        assert layer(jt.array(x)).numpy() == pytest.approx(y, abs=1e-5)
+    assert fast.cross_entropy(logits, labels).item() == pytest.approx(loss)
+    layer, x = layers[-1]
+    fast.SGD(layer.parameters(), 0.1).step(layer(jt.array(x)).sum())
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2}])
+def test_conv_with_groups_or_dilation_is_jittors(options: dict[str, int]) -> None:
+    layer = fast.Conv(4, 6, 3, relu=True, **options)
+    plain = twin(layer, nn.Conv(4, 6, 3, **options))
+    x = noise(2, 4, 9, 9)
+    assert_same(outcome(layer, x), outcome(plain, x, nn.relu))
+
+
+def test_batch_norm_of_vectors_is_jittors() -> None:
+    layer = fast.BatchNorm(5, relu=True)
+    plain = twin(layer, nn.BatchNorm(5))
+    assert_same(outcome(layer, noise(8, 5)), outcome(plain, noise(8, 5), nn.relu))
