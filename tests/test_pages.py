@@ -1,0 +1,308 @@
+"""The pages of `dvc plots show` and `dvc plots diff`, as Chromium without a network shows them.
+
+The plots are made up, so that no stage runs; their definitions are those of the real dvc.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
+
+from stages.shared import scoring
+from tests.conftest import Repository
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="no Chromium here (Debian: apt install chromium chromium-driver)",
+    ),
+]
+
+FIGURES = ["confusion.png", "loss.png", "mistakes.png"]
+WIDTH = 1400  # pixels, of the window and, above what fits beside another, of the figures
+
+
+def stand_in(repository: Repository) -> None:
+    """Write something in the place of each dependency and output that is not there."""
+    for stage in yaml.safe_load((repository.path / "dvc.yaml").read_text())["stages"].values():
+        for entry in [*stage["deps"], *stage["outs"]]:
+            path = repository.path / (entry if isinstance(entry, str) else next(iter(entry)))
+            if not path.exists():
+                file = path if path.suffix else path / "file"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("stands for a real one\n")
+
+
+def draw(repository: Repository, epochs: int) -> None:
+    """Write plots/ as a run of `epochs` epochs would: its curves, predictions and figures."""
+    random = np.random.default_rng(epochs)
+    plots = repository.path / "plots"
+    steps = np.arange(10, 400 * epochs, 10)
+    ends = np.arange(1, epochs + 1) * 400
+    curves = {
+        "training/plots/metrics/train/loss": (steps, 2.3 * np.exp(-steps / 100)),
+        "training/plots/metrics/train/accuracy": (steps, 1 - 0.9 * np.exp(-steps / 100)),
+        "training/plots/metrics/train/learning_rate": (steps, 0.1 * (1 - steps / ends[-1])),
+        "training/plots/metrics/validation/loss": (ends, 0.3 / np.arange(1, epochs + 1)),
+        "training/plots/metrics/validation/accuracy": (ends, 1 - 0.1 / np.arange(1, epochs + 1)),
+        "speed/plots/metrics/images_per_second": (steps, random.normal(1300, 40, len(steps))),
+    }
+    for name, (x, y) in curves.items():
+        path = (plots / name).with_suffix(".tsv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"{step}\t{value}\n" for step, value in zip(x, y, strict=True)]
+        path.write_text(f"step\t{path.stem}\n{''.join(rows)}")
+
+    actual = np.arange(500) % 10
+    # Most pairs of classes never meet here, and still have their cell.
+    predicted = np.where(random.random(500) < 0.95, actual, random.integers(0, 10, 500))
+    result = scoring.Predictions(actual, predicted, np.full(500, 0.9))
+    (plots / "evaluation").mkdir(exist_ok=True)
+    (plots / "evaluation/predictions.csv").write_text(scoring.to_csv(result))
+    for folder in ("evaluation", "training"):
+        (plots / folder / "metrics.json").write_text(json.dumps({"epochs": epochs}))
+
+    (plots / "figures").mkdir(exist_ok=True)
+    for name in FIGURES:
+        Image.new("RGB", (WIDTH, 900), (60 * epochs, 120, 180)).save(plots / "figures" / name)
+
+
+@pytest.fixture(scope="module")
+def repository(make_repository: Callable[[], Repository]) -> Repository:
+    """Two experiments, `short` and `long`, both committed too, and pages/ that show them."""
+    repository = make_repository()
+    for name, epochs in {"short": 1, "long": 3}.items():
+        draw(repository, epochs)
+        stand_in(repository)
+        repository.run("git", "add", "plots")
+        repository.run("dvc", "exp", "save", "-n", name)
+        repository.commit(name)
+    repository.run("dvc", "plots", "show", "-o", "pages/bare")
+    repository.run(sys.executable, "-m", "stages.page")
+    repository.run("dvc", "plots", "show", "-o", "pages/show")
+    repository.run("dvc", "plots", "diff", "short", "long", "-o", "pages/diff")
+    repository.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "pages/commits")
+    return repository
+
+
+class Browser:
+    """Chromium without a network, and what it tried to fetch and complained of."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+        self.fetched: list[str] = []
+        self.errors: list[str] = []
+
+    def open(self, page: Path) -> None:
+        """Show a page, and wait until each plot on it is drawn, unless Vega is not there."""
+        self.driver.get_log("performance")
+        self.driver.get_log("browser")
+        self.driver.get(page.as_uri())
+        WebDriverWait(self.driver, 30).until(
+            lambda _: self.js(
+                "const plots = [...document.querySelectorAll('div:not([hidden]) > script')];"
+                "return plots.every((plot) => !window.vegaEmbed"
+                " || plot.parentElement.querySelector('svg'));"
+            )
+        )
+        messages = [
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        ]
+        self.fetched = [
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
+        ]
+        self.errors = [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] == "SEVERE"
+        ]
+
+    def js(self, script: str) -> Any:
+        return self.driver.execute_script(script)
+
+    def shapes(self, selector: str) -> list[dict[str, Any]]:
+        """Where the visible shapes lie, in pixels of the page, and their colours."""
+        return list(
+            self.js(
+                f"""
+                return [...document.querySelectorAll({json.dumps(selector)})].map((shape) => {{
+                  const {{ x, y, width, height }} = shape.getBoundingClientRect();
+                  const {{ fill, stroke, opacity }} = getComputedStyle(shape);
+                  return {{ x, y, width, height, fill, stroke, opacity: Number(opacity) }};
+                }}).filter(({{ opacity }}) => opacity > 0);
+                """
+            )
+        )
+
+    def curves(self, plot: str) -> list[dict[str, Any]]:
+        """The lines of a plot that run over most of its width, the smoothed and the raw ones."""
+        return [line for line in self.shapes(f"#{plot} .mark-line path") if line["width"] > 100]
+
+    def cells(self) -> list[dict[str, Any]]:
+        """The visible cells of the confusion."""
+        return [
+            cell
+            for cell in self.shapes("#confusion .mark-rect.role-mark path")
+            if cell["width"] > 10
+        ]
+
+    def too_wide(self) -> list[str]:
+        """The plots that do not fit into their cards."""
+        return list(
+            self.js(
+                """
+                return [...document.querySelectorAll("main > div")]
+                  .filter((card) => card.scrollWidth > card.clientWidth)
+                  .map((card) => card.id);
+                """
+            )
+        )
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Each picture's file name, its own width and that on the page, and its right edge."""
+        return list(
+            self.js(
+                """
+                return [...document.images].map((image) => ({
+                  name: image.src.split("/").at(-1),
+                  natural: image.naturalWidth,
+                  shown: image.getBoundingClientRect().width,
+                  right: image.getBoundingClientRect().right,
+                }));
+                """
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    options.add_argument("--headless=new")
+    options.add_argument("--no-sandbox")  # root has none, and the pages are our own
+    options.add_argument("--disable-dev-shm-usage")  # small in containers
+    options.add_argument(f"--window-size={WIDTH},1000")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options, Service(DRIVER))
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield Browser(driver)
+    driver.quit()
+
+
+def local(browser: Browser) -> bool:
+    return bool(browser.fetched) and all(url.startswith("file:") for url in browser.fetched)
+
+
+def test_without_set_up_the_page_asks_the_web_for_vega(
+    repository: Repository, browser: Browser
+) -> None:
+    browser.open(repository.path / "pages/bare/index.html")
+    assert not local(browser)
+    assert not browser.shapes("svg")
+
+
+def test_show_draws_everything_without_a_network(repository: Repository, browser: Browser) -> None:
+    browser.open(repository.path / "pages/show/index.html")
+    assert local(browser)
+    assert browser.errors == []
+    assert browser.too_wide() == []
+
+    training = [line for line in browser.curves("loss") if line["height"] > 100]
+    validation = [line for line in browser.curves("loss") if line["height"] <= 100]
+    assert training
+    assert validation
+    assert max(line["width"] for line in training) > 400  # it takes the width of its card
+    for plot in ("accuracy", "learning_rate", "speed"):
+        assert browser.curves(plot)
+
+    cells = browser.cells()
+    assert len({(cell["x"], cell["y"]) for cell in cells}) == len(cells) == 100
+    assert len({cell["fill"] for cell in cells}) >= 3
+
+    figures = browser.figures()
+    assert [figure["name"] for figure in figures] == [
+        f"workspace_plots_figures_{name}" for name in FIGURES
+    ]
+    for figure in figures:
+        assert figure["natural"] == WIDTH
+        assert 400 < figure["shown"] < figure["right"] < WIDTH
+
+
+def test_diff_draws_both_experiments_without_a_network(
+    repository: Repository, browser: Browser
+) -> None:
+    browser.open(repository.path / "pages/diff/index.html")
+    assert local(browser)
+    assert browser.errors == []
+    assert browser.too_wide() == []
+
+    for plot in ("loss", "accuracy", "learning_rate", "speed"):
+        assert len({line["stroke"] for line in browser.curves(plot)}) == 2
+
+    cells = browser.cells()
+    assert len({(cell["x"], cell["y"]) for cell in cells}) == len(cells) == 200
+
+    figures = browser.figures()
+    assert [figure["name"] for figure in figures] == [
+        f"{name}_plots_figures_{figure}" for figure in FIGURES for name in ("short", "long")
+    ]
+    for figure in figures:
+        assert figure["natural"] == WIDTH
+        assert 400 < figure["shown"] < figure["right"] < WIDTH
+
+
+def test_a_plot_that_no_revision_has_leaves_no_gap(
+    repository: Repository, browser: Browser
+) -> None:
+    browser.open(repository.path / "pages/commits/index.html")
+    assert browser.errors == []
+    assert len({line["stroke"] for line in browser.curves("loss")}) == 2
+    # The speed of a run goes into experiments, not into commits.
+    assert not browser.driver.find_element("id", "speed").is_displayed()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_a_light_and_in_a_dark_desktop(
+    repository: Repository, browser: Browser, scheme: str
+) -> None:
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+    )
+    browser.open(repository.path / "pages/show/index.html")
+    card = browser.js("return getComputedStyle(document.getElementById('loss')).backgroundColor")
+    labels = browser.shapes("#loss .role-axis-label text, #loss .role-legend-label text")
+    assert labels
+    for label in labels:
+        assert abs(brightness(label["fill"]) - brightness(card)) > 150
+
+
+def brightness(colour: str) -> float:
+    """The mean of a CSS `rgb(r, g, b)`, 0 to 255."""
+    return float(np.mean([int(part) for part in colour.removeprefix("rgb(")[:-1].split(",")]))
+
+
+def test_set_up_leaves_git_clean(repository: Repository) -> None:
+    changed = repository.run("git", "status", "--porcelain", ".dvc").stdout
+    assert changed == ""
+    assert (repository.path / ".dvc/plots/page.html").stat().st_size > 500_000
