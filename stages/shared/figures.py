@@ -337,7 +337,7 @@ def _curves(
 ) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, 0.5 * WIDTH), layout="constrained")
     axes = figure.subplots()
-    axes.plot(*train, color=BLUE, alpha=0.3, linewidth=0.6, label="training, single batches")
+    axes.plot(*train, color=BLUE, alpha=0.3, linewidth=0.6, label="training, as logged")
     axes.plot(
         train.steps,
         smoothed,
