@@ -77,7 +77,7 @@ def loss_curve(train: Series, validation: Series, window: int) -> Figure:
     """Draw the cross-entropy loss over training, in nats.
 
     Args:
-        train: the loss of single batches.
+        train: the loss of the steps between two points.
         validation: the loss of the held-out images, a point an epoch.
         window: points of `train` in its moving average.
 
@@ -107,7 +107,7 @@ def accuracy_curve(train: Series, validation: Series, window: int) -> Figure:
     """Draw the accuracy over training.
 
     Args:
-        train: the accuracy of single batches, 0 to 1.
+        train: the accuracy of the steps between two points, 0 to 1.
         validation: the accuracy of the held-out images, a point an epoch.
         window: points of `train` in its moving average.
 
