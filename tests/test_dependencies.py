@@ -18,7 +18,8 @@ GRAPH = grimp.build_graph("stages", cache_dir=None)
 
 
 def file_of(module: str) -> str:
-    return module.replace(".", "/") + ".py"
+    path = module.replace(".", "/")
+    return f"{path}/__init__.py" if (TOP / path).is_dir() else f"{path}.py"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from stages.shared import networks, runtime, weights
 from stages.shared.networks import NetworkError
+from stages.shared.runtime import nn
 from stages.shared.weights import Trained, WeightsError
 
 
@@ -126,5 +127,26 @@ def test_the_tutorials_network_has_the_tutorials_shape() -> None:
     assert shapes["bn.weight"] == (64,)
     assert shapes["fc1.weight"] == (256, 64 * 12 * 12)
     assert shapes["fc2.weight"] == (10, 256)
-    learned = sum(int(np.prod(s)) for n, s in shapes.items() if "running" not in n)
-    assert learned == 2_381_066
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_a_network_has_the_size_that_it_says(name: str) -> None:
+    network = networks.build(name, (28, 28), 10)
+    sizes = {key: int(np.prod(var.shape)) for key, var in network.state_dict().items()}
+    learned = sum(size for key, size in sizes.items() if "running" not in key)
+    text = networks.NETWORKS[name].__doc__ or ""
+    assert f"{learned:,} parameters" in text
+    # A weight is used once for each place of its layer's output.
+    products = 0
+    x = runtime.jt.zeros((1, 1, 28, 28))
+    network.eval()
+    with runtime.jt.no_grad():
+        for layer in network.children():
+            x = x.reshape(1, -1) if isinstance(layer, nn.Linear) else x
+            x = layer(x)
+            if not isinstance(layer, nn.BatchNorm):
+                places = int(np.prod(x.shape[2:])) if x.ndim == 4 else 1
+                products += int(np.prod(layer.weight.shape)) * places
+    said = text.split(" parameters and ")[1].split(" million multiply-adds")[0]
+    digits = len(said.partition(".")[2])
+    assert f"{products / 1e6:.{digits}f}" == said

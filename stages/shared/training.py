@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stages.shared import augmentation, digits, networks, schedules, weights
+from stages.shared import augmentation, digits, fast, networks, schedules, weights
 from stages.shared.checkpoints import Arrays, Checkpoints
 from stages.shared.digits import Digits, Images, Indices, Labels
 from stages.shared.errors import UserError
@@ -309,7 +309,7 @@ def _optimizer(network: nn.Module, settings: Train) -> Any:
     rate, decay = settings.learning_rate, settings.weight_decay
     parameters = network.parameters()
     if settings.optimizer == "sgd":
-        return nn.SGD(parameters, rate, settings.momentum, decay, nesterov=settings.nesterov)
+        return fast.SGD(parameters, rate, settings.momentum, decay, nesterov=settings.nesterov)
     kind = nn.Adam if settings.optimizer == "adam" else nn.AdamW
     return kind(parameters, rate, weight_decay=decay)
 
@@ -319,7 +319,7 @@ def _loss(logits: jt.Var, labels: Labels, smoothing: float) -> jt.Var:
     Architecture", CVPR 2016: a share of each goes to all classes alike.
     """
     targets = jt.array(labels.astype(np.int32))
-    loss = nn.cross_entropy_loss(logits, targets)
+    loss = fast.cross_entropy(logits, targets)
     if smoothing:
         uniform = -nn.log_softmax(logits, dim=1).mean()
         loss = (1 - smoothing) * loss + smoothing * uniform
