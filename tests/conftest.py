@@ -28,12 +28,16 @@ class Repository:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command as a user would, with the environment's programs first."""
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment's programs first, and a wide terminal."""
         folder = Path(sys.executable).parent
-        environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "COLUMNS": "200"}
+        return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "COLUMNS": "200"}
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user would."""
         result = subprocess.run(
-            command, cwd=self.path, env=environment, capture_output=True, text=True
+            command, cwd=self.path, env=self.environment, capture_output=True, text=True
         )
         if check:
             assert result.returncode == 0, result.stdout + result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import TracebackType
 
 
 class UserError(Exception):
@@ -21,15 +22,25 @@ def run(main: Callable[[], None]) -> None:
         main: a stage's entry point.
 
     Raises:
-        SystemExit: 1 after a `UserError` or an `OSError`, with its text on standard error;
-            130 after Ctrl-C, as shells expect. Any other exception is a bug and keeps its
-            traceback.
+        SystemExit: 1 after a `UserError` or an `OSError`, with its text on standard error.
+            Any other exception is a bug and keeps its traceback.
     """
     try:
         main()
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
+
+
+def _last_words(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say one line after Ctrl-C; Python then ends as the signal asks, which shells call 130."""
+    if issubclass(kind, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# Not in `run`: Ctrl-C falls into the imports of a stage as well, before its main() is called.
+sys.excepthook = _last_words

@@ -7,8 +7,10 @@ start it another way. Run as a program, it builds the core and says where it wil
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,6 +92,9 @@ def _settings() -> dict[str, str]:
         "cache_name": "default",
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
+        # Jittor ends the process at Ctrl-C in its own way, with its own words, but for Jupyter's
+        # sake: where this is set it leaves Ctrl-C to Python, and so to `errors`.
+        "JPY_PARENT_PID": "0",
     }
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}-config"
     places = [Path(sys.executable).parent, Path("/usr/bin"), Path("/usr/local/bin")]
@@ -97,6 +102,24 @@ def _settings() -> dict[str, str]:
         # Jittor looks for the headers through this script, and not beside the base interpreter.
         settings["python_config_path"] = str(Path(sys.base_prefix) / "bin" / name)
     return settings
+
+
+def _avoid_spaces() -> None:
+    """Reach an environment whose path has a space through a link that has none.
+
+    Jittor hands its own path to the compiler unquoted. The link's name is that of the path, since
+    Jittor keys its cache by where it lies.
+    """
+    if not any(letter.isspace() for letter in sys.prefix):
+        return
+    home = Path(os.environ.get("JITTOR_HOME") or Path.home())
+    name = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
+    link = home / ".cache" / "jittor" / f"env-{name}"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(sys.prefix)
+    sys.path[:] = [entry.replace(sys.prefix, str(link), 1) for entry in sys.path]
+    sys.executable = sys.executable.replace(sys.prefix, str(link), 1)
 
 
 def _is_built() -> bool:
@@ -160,6 +183,7 @@ def _start() -> None:
         os.environ.setdefault(name, value)
     # An nvcc without a driver or a runtime breaks Jittor's import, and it looks for one itself.
     os.environ["nvcc_path"] = _cuda.nvcc or ""
+    _avoid_spaces()
     if _is_built():
         return
     log = _build()
@@ -180,6 +204,9 @@ except UserError as fault:
 
 import jittor as jt  # noqa: E402
 from jittor import nn  # noqa: E402
+
+# Jittor takes a compiler that Ctrl-C ended for one that had no memory left, and quits as well.
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 __all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use"]
 
