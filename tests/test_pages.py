@@ -56,7 +56,7 @@ def draw(repository: Repository, epochs: int) -> None:
     curves = {
         "training/plots/metrics/train/loss": (steps, 2.3 * np.exp(-steps / 100)),
         "training/plots/metrics/train/accuracy": (steps, 1 - 0.9 * np.exp(-steps / 100)),
-        "training/plots/metrics/train/learning_rate": (steps, 0.1 * (1 - steps / ends[-1])),
+        "training/plots/metrics/train/learning_rate": (steps, np.full(len(steps), 0.02 * epochs)),
         "training/plots/metrics/validation/loss": (ends, 0.3 / np.arange(1, epochs + 1)),
         "training/plots/metrics/validation/accuracy": (ends, 1 - 0.1 / np.arange(1, epochs + 1)),
         "speed/plots/metrics/images_per_second": (steps, random.normal(1300, 40, len(steps))),
@@ -279,6 +279,12 @@ def test_a_plot_that_no_revision_has_leaves_no_gap(
     assert len({line["stroke"] for line in browser.curves("loss")}) == 2
     # The speed of a run goes into experiments, not into commits.
     assert not browser.driver.find_element("id", "speed").is_displayed()
+
+
+def test_a_constant_is_labelled_with_its_value(repository: Repository, browser: Browser) -> None:
+    browser.open(repository.path / "pages/show/index.html")
+    labels = browser.driver.find_elements("css selector", "#learning_rate .role-axis-label text")
+    assert labels[-1].text == "0.06"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
