@@ -78,7 +78,7 @@ _GRAD_X = """
     const int N = in0_shape0;
     constexpr int blocks = ceil_div(C, ROWS), vectors = ceil_div(PLANE, V);
     constexpr int GUARD = (KH - 1) / SY * WS + (KW - 1) / SX;
-    constexpr int STEP = GUARD + (OH * WS > vectors * V ? OH * WS : vectors * V);
+    constexpr int STEP = GUARD + (OH * WS > PLANE ? OH * WS : PLANE);
     int taps[SY * SX][T], count[SY * SX] = {}, begin[SY * SX];
     for (int t = 0; t < T; t++) {
         int ky = t / KW, kx = t % KW, plane = ky % SY * SX + kx % SX;
@@ -98,9 +98,9 @@ _GRAD_X = """
     }
     #pragma omp parallel
     {
-        float* dy = scratch<1>((size_t)O * STEP);
+        float* dy = scratch<1>((size_t)O * STEP + V);
         float* row = scratch<2>(ROWS * vectors * V);
-        memset(dy, 0, (size_t)O * STEP * 4);
+        memset(dy, 0, ((size_t)O * STEP + V) * 4);
         #pragma omp for schedule(static)
         for (int n = 0; n < N; n++) {
             for (int o = 0; o < O; o++) {
@@ -112,23 +112,26 @@ _GRAD_X = """
                         dy[o * STEP + GUARD + i * WS + j] = g;
                     }
             }
-            for (int plane = 0; plane < SY * SX; plane++)
+            for (int plane = 0; plane < SY * SX; plane++) {
+                // What this plane holds of the image, without the padding.
+                const int y0 = plane / SX - PY, x0 = plane % SX - PX;
+                const int top = ceil_div(std::max(0, -y0), SY);
+                const int left = ceil_div(std::max(0, -x0), SX);
+                const int end = std::min(HS, ceil_div(std::max(0, H - y0), SY));
+                const int right = std::min(WS, ceil_div(std::max(0, W - x0), SX));
+                if (top >= end) continue;
                 for (int b = 0; b < blocks; b++) {
-                    rows_of_sums(dy, STEP, O, taps[plane], count[plane],
-                                 packed + begin[plane] + (long)b * O * count[plane] * ROWS,
-                                 row, vectors * V, vectors);
+                    rows_of_sums(dy + top * WS, STEP, O, taps[plane], count[plane],
+                                 packed + begin[plane] + (long)b * O * count[plane] * ROWS, row,
+                                 vectors * V, ceil_div((end - top) * WS, V));
                     for (int c = b * ROWS; c < std::min(C, (b + 1) * ROWS); c++)
-                        for (int i = 0; i < HS; i++) {
-                            const int y = i * SY + plane / SX - PY, x0 = plane % SX - PX;
-                            if (y < 0 || y >= H) continue;
-                            const float* from = row + (c - b * ROWS) * vectors * V + i * WS;
-                            float* dx = out_p + (((long)n * C + c) * H + y) * W;
-                            for (int j = ceil_div(std::max(0, -x0), SX); j < WS; j++) {
-                                if (j * SX + x0 >= W) break;
-                                dx[j * SX + x0] = from[j];
-                            }
+                        for (int i = top; i < end; i++) {
+                            const float* from = row + (c - b * ROWS) * vectors * V + (i - top) * WS;
+                            float* dx = out_p + (((long)n * C + c) * H + i * SY + y0) * W + x0;
+                            for (int j = left; j < right; j++) dx[j * SX] = from[j];
                         }
                 }
+            }
         }
     }
 """
