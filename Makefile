@@ -43,12 +43,12 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-repro: .venv/.ready ## run the pipeline, as far as something changed, and print the score
-	@if [ -f stages/shared/runtime.py ]; then $(IN_VENV) python -m stages.shared.runtime; fi
+repro: setup ## run the pipeline, as far as something changed, and print the score
+	@$(IN_VENV) python -m stages.shared.runtime
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) dvc metrics show --md
 
-test: .venv/.ready ## run the tests; ARGS="-k idx" chooses some
+test: setup ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)
 
 lint: .venv/.ready ## check style and types
@@ -59,7 +59,11 @@ lint: .venv/.ready ## check style and types
 doctor: ## show what this machine has and what is missing
 	@$(DOCTOR)
 
-setup: .venv/.ready ## make .venv and install what requirements.txt pins
+setup: .venv/.ready .dvc/plots/page.html ## make .venv and install what requirements.txt pins
+
+# With this, the pages of dvc plots need no network.
+.dvc/plots/page.html: .venv/.ready stages/page.py stages/page.html
+	@$(IN_VENV) python -m stages.page
 	@echo "The environment is ready: .venv, Python $$(cut -d" " -f1 .venv/.ready)."
 
 # Three packages come as source only. What builds them is of the lock too, and so comes first.
