@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from stages.shared.errors import UserError, run
@@ -35,11 +32,3 @@ def test_a_fault_of_the_user_is_one_line(
 def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: _raise(ZeroDivisionError()))
-
-
-@pytest.mark.parametrize(("signal", "code"), [("SIGINT", -2), ("SIGTERM", -15)])
-def test_ctrl_c_is_one_line_outside_of_main_too(signal: str, code: int) -> None:
-    program = f"import os, signal, stages.shared.errors; os.kill(os.getpid(), signal.{signal})"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert result.returncode == code
-    assert result.stderr == ("stopped\n" if signal == "SIGINT" else "")

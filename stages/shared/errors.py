@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType
 
 
 class UserError(Exception):
@@ -32,15 +34,20 @@ def run(main: Callable[[], None]) -> None:
         raise SystemExit(1) from None
 
 
-def _last_words(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Say one line after Ctrl-C; Python then ends as the signal asks, which shells call 130."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("stopped", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Say one line at Ctrl-C and end as the signal asks, which shells call 130.
+
+    At once, and not by KeyboardInterrupt: Ctrl-C falls into imports too, and into call-backs that
+    drop what is raised in them, and Jittor's clean-up would wait for compilers that are no more.
+    """
+    if os.isatty(1):
+        os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
+    os.write(2, b"stopped\n")
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
-# Not in `run`: Ctrl-C falls into the imports of a stage as well, before its main() is called.
-sys.excepthook = _last_words
+# Only where a stage is the program: what else imports this keeps its own way with Ctrl-C.
+_program = sys.modules["__main__"].__spec__
+if _program and _program.name.startswith("stages."):
+    signal.signal(signal.SIGINT, _stop)

@@ -195,6 +195,8 @@ def _start() -> None:
         raise RuntimeFault(f"Jittor's core could not be built; the compiler's output: {log}")
 
 
+# Jittor compiles in processes of its own: at Ctrl-C this one speaks, and they end with it.
+os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
 _cuda = cuda.find()
 try:
     _start()
