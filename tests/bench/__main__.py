@@ -1,0 +1,207 @@
+"""Compare Jittor with PyTorch on this machine, in turns, and write a table and a JSON file.
+
+Both sides run in a process of their own and one works while the others wait. A measurement is a
+round of A B A B...: the ratio is taken within each round, since what else the machine does changes
+from round to round, and the median of the ratios is the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TOP = Path(__file__).parents[2]
+NETWORKS = ("tutorial", "compact", "deep")
+BATCHES = (64, 256)
+EVALUATED = 10_000
+STEPS_IN_A_TURN = 5
+
+
+class Side:
+    """A process that answers for one framework."""
+
+    def __init__(self, python: str, module: str) -> None:
+        self.module = module
+        self.process = subprocess.Popen(
+            [python, "-m", f"tests.bench.{module}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=TOP,
+        )
+
+    def ask(self, action: str, **arguments: Any) -> Any:
+        """Send a request and wait for the answer."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps([action, arguments]), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"error: {self.module} died on {action} {arguments}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def check(jittor: Side, torch: Side, network: str) -> dict[str, float]:
+    """The largest difference of the logits, and of the losses of 20 steps, relative to their size.
+
+    Raises:
+        SystemExit: they differ by more than the order of additions explains; there is nothing
+            to compare then.
+    """
+    found = {}
+    for what, arguments in (("logits", {"size": 64}), ("losses", {"size": 64, "steps": 20})):
+        a, b = (np.array(side.ask(what, **arguments)) for side in (jittor, torch))
+        found[what] = float(np.abs(a - b).max() / np.abs(b).max())
+    if found["logits"] > 1e-4 or found["losses"] > 2e-3:
+        raise SystemExit(f"error: {network} differs between Jittor and PyTorch: {found}")
+    return found
+
+
+def product_speed(torch: Side) -> float:
+    """Multiply-adds a second of a large matrix product, in the best of many tries."""
+    size = 2048
+    return float(size**3 / min(torch.ask("matrix_product", size=size, times=60)))
+
+
+def compare(sides: dict[str, Side], rounds: int, action: str, **arguments: Any) -> dict[str, Any]:
+    """Time an action on all sides in turns.
+
+    Returns:
+        `seconds`: each side's median; `ratio`: the median over rounds of a peer's time to
+        Jittor's, so that more than 1 means that Jittor is faster; `rounds`.
+    """
+    for side in sides.values():  # compilers, caches and threads warm up
+        side.ask(action, **arguments)
+    times = [
+        {name: statistics.median(side.ask(action, **arguments)) for name, side in sides.items()}
+        for _ in range(rounds)
+    ]
+    peers = [name for name in sides if name != "jittor"]
+    return {
+        "rounds": rounds,
+        "seconds": {name: statistics.median(t[name] for t in times) for name in sides},
+        "ratio": {p: statistics.median(t[p] / t["jittor"] for t in times) for p in peers},
+        "ratios": {p: [round(t[p] / t["jittor"], 3) for t in times] for p in peers},
+    }
+
+
+def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
+    """Run the whole comparison."""
+    sides = {
+        "jittor": Side(sys.executable, "jittor_side"),
+        "eager": Side(torch_python, "torch_side"),
+    }
+    if compiled:
+        sides["compiled"] = Side(torch_python, "torch_side")
+    results: dict[str, Any] = {"machine": machine(), "agreement": {}, "rows": []}
+    for name in ("jittor", "eager"):
+        results["machine"].update(sides[name].ask("versions"))
+    speed = product_speed(sides["eager"])
+    results["multiply_adds_per_second"] = speed
+    with tempfile.TemporaryDirectory() as folder:
+        for network in NETWORKS:
+            weights = str(Path(folder) / f"{network}.npz")
+            sides["jittor"].ask("build", network=network, weights=weights)
+            for name in [name for name in sides if name != "jittor"]:
+                extra = {"compiled": True} if name == "compiled" else {}
+                sides[name].ask("build", network=network, weights=weights, **extra)
+            agreement = check(sides["jittor"], sides["eager"], network)
+            results["agreement"][network] = agreement
+            work = sides["eager"].ask("multiply_adds")
+            for size in BATCHES:
+                row = compare(sides, rounds, "train", size=size, steps=STEPS_IN_A_TURN)
+                results["rows"].append(summary(network, "train", size, size, row, work, speed))
+            size = 500
+            row = compare(sides, rounds, "evaluate", images=EVALUATED, size=size)
+            results["rows"].append(summary(network, "evaluate", size, EVALUATED, row, work, speed))
+            print(table(results["rows"][-3:]), flush=True)
+    for side in sides.values():
+        side.close()
+    return results
+
+
+def summary(
+    network: str,
+    what: str,
+    batch: int,
+    images: int,
+    row: dict[str, Any],
+    work: dict[str, int],
+    speed: float,
+) -> dict[str, Any]:
+    """A row of the results: speeds in images a second, beside what the cores could do at most."""
+    limit = speed / work[what]
+    speeds = {name: images / seconds for name, seconds in row["seconds"].items()}
+    return {
+        "network": network,
+        "what": what,
+        "batch": batch,
+        "images_per_second": speeds,
+        "ratio": row["ratio"],
+        "ratios": row["ratios"],
+        "rounds": row["rounds"],
+        "limit": limit,
+        "share_of_limit": speeds["jittor"] / limit,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as Markdown."""
+    peers = list(rows[0]["ratio"])
+    head = ["network", "what", "batch", "Jittor, images/s"]
+    head += [f"against {peer}" for peer in peers] + ["limit", "share of it"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        lines.append(
+            [row["network"], row["what"], str(row["batch"])]
+            + [f"{row['images_per_second']['jittor']:,.0f}"]
+            + [f"{row['ratio'][peer]:.2f} ×" for peer in peers]
+            + [f"{row['limit']:,.0f}", f"{row['share_of_limit']:.0%}"]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("torch_python", help="the Python of the environment with PyTorch")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each side (15)")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile as a third side")
+    parser.add_argument("--json", type=Path, help="where the results go")
+    arguments = parser.parse_args()
+    results = measure(arguments.torch_python, arguments.rounds, arguments.compiled)
+    print(table(results["rows"]))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The same networks in PyTorch, eager or compiled; needs the environment of requirements.txt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tests.bench import worker
+
+
+class Tutorial(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3)
+        self.bn = nn.BatchNorm2d(64)
+        self.fc1, self.fc2 = nn.Linear(64 * 12 * 12, 256), nn.Linear(256, worker.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv1(x))
+        x = torch.max_pool2d(torch.relu(self.bn(self.conv2(x))), 2)
+        return self.fc2(torch.relu(self.fc1(x.flatten(1))))
+
+
+class Compact(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 16, 5, stride=2), nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 32, 3, stride=2), nn.BatchNorm2d(32)
+        self.fc1, self.fc2 = nn.Linear(32 * 5 * 5, 128), nn.Linear(128, worker.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(x)))
+        return self.fc2(torch.relu(self.fc1(x.flatten(1))))
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32)
+        self.conv2, self.bn2 = nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32)
+        self.conv3, self.bn3 = nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64)
+        self.conv4, self.bn4 = nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64)
+        self.conv5, self.bn5 = nn.Conv2d(64, 128, 3), nn.BatchNorm2d(128)
+        self.fc = nn.Linear(128 * 3 * 3, worker.CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.max_pool2d(torch.relu(self.bn2(self.conv2(x))), 2)
+        x = torch.relu(self.bn3(self.conv3(x)))
+        x = torch.max_pool2d(torch.relu(self.bn4(self.conv4(x))), 2)
+        x = torch.relu(self.bn5(self.conv5(x)))
+        return self.fc(x.flatten(1))
+
+
+NETWORKS: dict[str, type[nn.Module]] = {"tutorial": Tutorial, "compact": Compact, "deep": Deep}
+
+
+class Torch:
+    """One network and its optimizer."""
+
+    def build(self, network: str, weights: str, compiled: bool = False) -> None:
+        """Make the network with the weights in the file `weights`."""
+        self.plain: Any = NETWORKS[network]()
+        arrays = {name: torch.from_numpy(a) for name, a in np.load(weights).items()}
+        missing, unexpected = self.plain.load_state_dict(arrays, strict=False)
+        if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+            raise ValueError(f"weights differ in name: {missing} are missing, {unexpected} extra")
+        self.network: Any = torch.compile(self.plain) if compiled else self.plain
+        self.optimizer = torch.optim.SGD(
+            self.plain.parameters(), worker.LEARNING_RATE, worker.MOMENTUM, 0, worker.WEIGHT_DECAY
+        )
+
+    def logits(self, size: int) -> list[list[float]]:
+        """Of one batch, in evaluation mode."""
+        self.network.eval()
+        with torch.no_grad():
+            result: list[list[float]] = self.network(
+                torch.from_numpy(worker.batch(size, 0)[0])
+            ).tolist()
+        return result
+
+    def losses(self, size: int, steps: int) -> list[float]:
+        """Of some training steps."""
+        self.network.train()
+        return [self._step(*worker.batch(size, step)) for step in range(steps)]
+
+    def train(self, size: int, steps: int) -> list[float]:
+        """Seconds that each of some training steps took."""
+        self.network.train()
+        images, labels = worker.batch(size, 0)
+        return worker.seconds(lambda: self._step(images, labels), steps)
+
+    def evaluate(self, images: int, size: int) -> list[float]:
+        """Seconds that logits for some images took, in batches."""
+        self.network.eval()
+        one = worker.batch(size, 0)[0]
+
+        def work() -> None:
+            with torch.no_grad():
+                for _ in range(images // size):
+                    self.network(torch.from_numpy(one)).numpy()
+
+        return worker.seconds(work, 1)
+
+    def multiply_adds(self) -> dict[str, int]:
+        """Of one image: the way forward, and a training step's three products a layer.
+
+        The first layer has no gradient of its input to compute.
+        """
+        forward: list[int] = []
+
+        def count(layer: Any, _: object, y: torch.Tensor) -> None:
+            forward.append(layer.weight[0].numel() * y[0].numel())
+
+        kinds = (nn.Conv2d, nn.Linear)
+        layers = [layer for layer in self.plain.modules() if isinstance(layer, kinds)]
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        self.plain.eval()(torch.zeros(1, 1, *worker.IMAGE_SIZE))
+        for hook in hooks:
+            hook.remove()
+        return {"evaluate": sum(forward), "train": 3 * sum(forward) - forward[0]}
+
+    def matrix_product(self, size: int, times: int) -> list[float]:
+        """Seconds that each of some products of square matrices took."""
+        a, b = torch.rand(size, size), torch.rand(size, size)
+        return worker.seconds(lambda: a @ b, times)
+
+    def _step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        logits = self.network(torch.from_numpy(images))
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.item())
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__}
+
+
+if __name__ == "__main__":
+    side = Torch()
+    names = (
+        *("build", "logits", "losses", "train", "evaluate", "versions"),
+        *("multiply_adds", "matrix_product"),
+    )
+    worker.serve({name: getattr(side, name) for name in names})

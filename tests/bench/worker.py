@@ -1,0 +1,49 @@
+"""One side of the benchmark: a process that answers requests, a line of JSON each.
+
+It imports neither framework. A side hands over its actions; whatever else it prints goes to
+standard error, since the answers have standard output for themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Action = Callable[..., Any]
+
+IMAGE_SIZE = (28, 28)
+CLASSES = 10
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.002, 0.9, 1e-4
+
+
+def batch(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images, float32 (size, 1, 28, 28), and labels, int32 (size,): noise around ten patterns."""
+    patterns = np.random.default_rng(0).random((CLASSES, 1, *IMAGE_SIZE), np.float32)
+    noise = np.random.default_rng((1, seed))
+    labels = noise.integers(0, CLASSES, size).astype(np.int32)
+    return patterns[labels] + noise.random((size, 1, *IMAGE_SIZE), np.float32), labels
+
+
+def seconds(work: Callable[[], object], times: int) -> list[float]:
+    """How long each of some calls took."""
+    result = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        result.append(time.perf_counter() - began)
+    return result
+
+
+def serve(actions: dict[str, Action]) -> None:
+    """Answer requests, `[action, arguments]`, until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        print(json.dumps(actions[name](**arguments)), file=answers)
