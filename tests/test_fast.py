@@ -292,3 +292,16 @@ def test_batch_norm_of_vectors_is_jittors() -> None:
     layer = fast.BatchNorm(5, relu=True)
     plain = twin(layer, nn.BatchNorm(5))
     assert_same(outcome(layer, noise(8, 5)), outcome(plain, noise(8, 5), nn.relu))
+
+
+@pytest.mark.parametrize("use_cuda", [0, 1])
+def test_follow(use_cuda: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [(3,), (2, 5, 3, 3), (17, 4)]
+    draw = np.random.default_rng(0).normal
+    averages, values = ([draw(size=s).astype(np.float32) for s in shapes] for _ in range(2))
+    held = [jt.array(array) for array in averages]
+    if use_cuda:  # Jittor's own way, here on the CPU still
+        monkeypatch.setattr(vector, "usable", lambda *_: False)
+    fast.follow(held, [jt.array(array) for array in values], 0.75)
+    for var, average, value in zip(held, averages, values, strict=True):
+        np.testing.assert_allclose(var.numpy(), 0.75 * average + 0.25 * value, rtol=1e-6, atol=1e-6)

@@ -262,9 +262,8 @@ class _Run:
         """Move the average towards the network; faster in the first steps, when it is far off."""
         assert self.average
         keep = min(self.settings.moving_average, self.step / (self.step + 9))
-        own = self.trained.network.state_dict()
-        for name, var in self.average.state_dict().items():
-            var.update(keep * var + (1 - keep) * own[name])
+        own = self.trained.network.state_dict().values()
+        fast.follow(list(self.average.state_dict().values()), list(own), keep)
 
     def _memory(self) -> dict[str, jt.Var]:
         """What the optimizer remembers of each parameter, by kind and number."""
