@@ -195,8 +195,10 @@ def _start() -> None:
         raise RuntimeFault(f"Jittor's core could not be built; the compiler's output: {log}")
 
 
-# Jittor compiles in processes of its own: at Ctrl-C this one speaks, and they end with it.
-os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+# Jittor compiles in processes of its own, which must not outlive this one, nor speak, at Ctrl-C.
+os.register_at_fork(
+    after_in_child=lambda: signal.signal(signal.SIGINT, lambda *_: os._exit(1)),
+)
 _cuda = cuda.find()
 try:
     _start()
