@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test lint doctor lock clean
+.PHONY: help setup repro test lint bench doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to pytest.
 export PYTHON
@@ -56,6 +56,16 @@ lint: .venv/.ready ## check style and types
 	@$(IN_VENV) ruff format --check
 	@$(IN_VENV) mypy
 
+bench: setup .venv.bench/.ready ## time training and evaluation in turns with PyTorch; ARGS=--compiled
+	@$(IN_VENV) python -m tests.bench .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
+
+# PyTorch is the peer of the benchmark and nothing else, so it stays out of .venv.
+.venv.bench/.ready: tests/bench/requirements.txt
+	@rm -rf .venv.bench && .venv/bin/python -m venv .venv.bench && \
+	echo "Making .venv.bench with PyTorch: a minute or two." && \
+	.venv.bench/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
+	touch $@
+
 doctor: ## show what this machine has and what is missing
 	@$(DOCTOR)
 
@@ -88,5 +98,5 @@ lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrad
 	@rm -rf .venv.lock && echo "requirements.txt is written; make setup installs it"
 
 clean: ## remove .venv and the tools' caches; results and DVC's cache stay
-	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv.bench .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find stages tests -name __pycache__ -prune -exec rm -rf {} +
