@@ -1,14 +1,15 @@
-"""Draw the figures.
+"""Draw the figures and write the model card.
 
-Reads the curves in plots/training, the scores and predictions in plots/evaluation and the arrays
-in data/npy; writes plots/figures/{loss,accuracy,samples,confusion,mistakes,reliability}.png, all of
-them or none.
+Reads the curves in plots/training, the scores and predictions in plots/evaluation, the arrays in
+data/npy and the description in models/digits.safetensors; writes
+plots/figures/{loss,accuracy,samples,confusion,mistakes,hardest,reliability}.png, all of them or
+none, and plots/README.md, which shows them (beside their folder, as `dvc plots` takes every file in
+it for a figure).
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shutil
 import tempfile
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from safetensors import SafetensorError, safe_open
 
-from stages.shared import digits, figures, params, scoring
+from stages.shared import card, digits, figures, params, scoring
+from stages.shared.card import CardError, Description, Scores
 from stages.shared.digits import Digits
 from stages.shared.errors import UserError, run
 from stages.shared.figures import Series
@@ -26,7 +29,9 @@ from stages.shared.scoring import Predictions
 DATA = Path("data/npy")
 CURVES = Path("plots/training/plots/metrics")
 EVALUATION = Path("plots/evaluation")
+MODEL = Path("models/digits.safetensors")
 FIGURES = Path("plots/figures")
+CARD = Path("plots/README.md")
 
 
 class PlotError(UserError):
@@ -34,16 +39,19 @@ class PlotError(UserError):
 
 
 def main() -> None:
-    window = params.load().plot.smoothing
+    settings = params.load()
     curves = {
         f"{part}/{name}": read_curve(CURVES / part / f"{name}.tsv", name)
         for part in ("train", "validation")
         for name in ("loss", "accuracy")
     }
     train, test = digits.load(DATA, "train"), digits.load(DATA, "test")
-    classes = read_classes(EVALUATION / "metrics.json")
+    scores = read_scores(EVALUATION / "metrics.json")
+    classes = list(scores.classes)
     result = read_predictions(EVALUATION / "predictions.csv", test, classes)
-    write(draw(curves, train, test, classes, result, window), FIGURES)
+    page = card.page(settings.download.dataset, len(train), read_description(MODEL), scores)
+    write(draw(curves, train, test, classes, result, settings.plot.smoothing), FIGURES)
+    CARD.write_text(page, encoding="utf-8")
 
 
 def draw(
@@ -72,6 +80,7 @@ def draw(
         "samples": figures.samples(train.images, train.labels, classes),
         "confusion": figures.confusion(result.actual, result.predicted, classes),
         "mistakes": figures.mistakes(test.images, *result, classes),
+        "hardest": figures.hardest(test.images, *result, classes),
         "reliability": figures.reliability(*scoring.calibrate(result)),
     }
 
@@ -118,19 +127,36 @@ def read_curve(path: Path, name: str) -> Series:
     return Series(np.array(steps), np.array(values))
 
 
-def read_classes(path: Path) -> list[str]:
-    """Read the names of the classes, in order, from the scores.
+def read_scores(path: Path) -> Scores:
+    """Read the scores; the names of the classes are in them, in order.
 
     Raises:
-        PlotError: the file is missing, is no JSON or holds no classes.
+        PlotError: the file is missing, holds no scores, or those of fewer than two classes.
     """
     try:
-        classes = list(json.loads(_text(path, "evaluate"))["classes"].keys())
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        scores = card.scores(_text(path, "evaluate"))
+    except CardError as error:
         raise PlotError(f"{path}: not the scores of a network ({error})") from None
-    if len(classes) < 2:
-        raise PlotError(f"{path}: {len(classes)} classes, expected 2 or more")
-    return classes
+    if len(scores.classes) < 2:
+        raise PlotError(f"{path}: {len(scores.classes)} classes, expected 2 or more")
+    return scores
+
+
+def read_description(path: Path) -> Description:
+    """Read what the weights say about themselves, and none of the weights.
+
+    Raises:
+        PlotError: the file is missing, is not safetensors or has no such description.
+    """
+    if not path.is_file():
+        raise PlotError(f"{path}: no such file; `dvc repro train` makes it")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return card.description((file.metadata() or {}).get("card", ""))
+    except SafetensorError as error:
+        raise PlotError(f"{path}: not a safetensors file ({error})") from None
+    except CardError as error:
+        raise PlotError(f"{path}: its description is not that of a network ({error})") from None
 
 
 def read_predictions(path: Path, test: Digits, classes: list[str]) -> Predictions:

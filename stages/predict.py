@@ -1,6 +1,7 @@
 """Read the digits in pictures: python -m stages.predict FILE...
 
-Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard output only.
+Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard output and, where
+--explain names one, a PNG of what the network saw and how likely it holds each class.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.special import softmax
 
-from stages.shared import idx, pictures
+from stages.shared import figures, idx, pictures
 from stages.shared.errors import run
 from stages.shared.pictures import PictureError
 
@@ -47,11 +48,16 @@ def main() -> None:
     arguments = parse()
     # Files first: a wrong one is told at once, not after the seconds that Jittor takes to start.
     found = [picture for path in arguments.files for picture in load(path)]
+    if arguments.explain:
+        check(arguments.explain, found)
     from stages.shared import weights
 
     trained = weights.load(arguments.model)
     images = np.stack([fit(picture, trained.image_size) for picture in found])
-    readings = read(found, trained.logits(images), trained.classes)
+    likely = softmax(trained.logits(images).astype(np.float64), axis=1)
+    readings = read(found, likely, trained.classes)
+    if arguments.explain:
+        explain(found, images, likely, trained.classes, arguments.explain)
     if arguments.json:
         print(json.dumps([as_json(reading) for reading in readings], indent=2))
     else:
@@ -59,12 +65,15 @@ def main() -> None:
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line: files (list of Path), model (Path) and json (bool)."""
+    """Read the command line: files (list of Path), model, explain (Path or None), json."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict", description="Read the digits in pictures."
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or IDX")
     parser.add_argument("--model", metavar="FILE", type=Path, default=MODEL, help=f"{MODEL}")
+    parser.add_argument(
+        "--explain", metavar="PNG", type=Path, help="draw what the network saw into this file"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser.parse_args(words)
 
@@ -105,15 +114,50 @@ def fit(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
         raise PictureError(f"{picture.file}: image {picture.place}: {error}") from None
 
 
-def read(found: list[Picture], logits: NDArray[np.float32], classes: list[str]) -> list[Reading]:
+def check(target: Path, found: list[Picture]) -> None:
+    """Make sure that these pictures can be explained in `target`.
+
+    Raises:
+        PictureError: it is no name of a PNG, it is one of the pictures (the first file's name
+            was forgotten, say), or there are too many of them for a figure.
+    """
+    if target.suffix.lower() != ".png":
+        raise PictureError(f"--explain: {target}, expected a name that ends in .png")
+    if target.exists() and any(target.samefile(picture.file) for picture in found):
+        raise PictureError(f"--explain: {target} is one of the pictures, expected another file")
+    if len(found) > figures.MOST_EXPLAINED:
+        most = figures.MOST_EXPLAINED
+        raise PictureError(f"--explain: {len(found)} pictures, expected {most} or fewer")
+
+
+def explain(
+    found: list[Picture],
+    images: NDArray[np.uint8],
+    likely: NDArray[np.float64],
+    classes: list[str],
+    target: Path,
+) -> None:
+    """Draw N pictures, as `fit` brought them to the network, and their probabilities.
+
+    Args:
+        found: N pictures.
+        images: uint8 (N, H, W).
+        likely: float64 (N, classes), 0 to 1.
+        classes: names, in the order of the columns.
+        target: the PNG to write.
+    """
+    names = [f"{p.file.name}, image {p.place}" if p.from_idx else p.file.name for p in found]
+    figures.save(figures.explanation(images, likely, classes, names), target)
+
+
+def read(found: list[Picture], likely: NDArray[np.float64], classes: list[str]) -> list[Reading]:
     """Name the likeliest class of each picture.
 
     Args:
         found: N pictures.
-        logits: float32 (N, classes), what the network says about them.
+        likely: float64 (N, classes), the probability of each class, 0 to 1.
         classes: names, in the order of the columns.
     """
-    likely = softmax(logits.astype(np.float64), axis=1)
     return [
         Reading(picture.file, picture.place, classes[row.argmax()], float(row.max()))
         for picture, row in zip(found, likely, strict=True)

@@ -43,7 +43,7 @@ def test_a_stage_without_a_network_does_not_start_jittor(stage: str) -> None:
     assert not GRAPH.chain_exists(f"stages.{stage}", "stages.shared.runtime")
 
 
-@pytest.mark.parametrize("room", ["idx", "scoring", "figures"])
+@pytest.mark.parametrize("room", ["idx", "scoring", "figures", "card"])
 def test_a_room_of_knowledge_imports_nobody_here(room: str) -> None:
     reached = GRAPH.find_modules_directly_imported_by(f"stages.shared.{room}")
     assert reached <= {"stages.shared.errors"}

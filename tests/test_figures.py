@@ -33,6 +33,10 @@ def every_figure(size: int, wrong: float = 0.2, images: int = 300) -> dict[str, 
         "samples": figures.samples(pictures, actual, classes),
         "confusion": figures.confusion(actual, predicted, classes),
         "mistakes": figures.mistakes(pictures, actual, predicted, confidence, classes),
+        "hardest": figures.hardest(pictures, actual, predicted, confidence, classes),
+        "explanation": figures.explanation(
+            pictures[:3], random.dirichlet(np.ones(size), 3), classes, ["a.png", "b", "$c$_^.png"]
+        ),
         "reliability": figures.reliability(edges, filled, nothing, nothing, 0.01),
     }
 
@@ -41,7 +45,7 @@ def digest_of_all(folder: Path) -> str:
     for name, figure in every_figure(10).items():
         figures.save(figure, folder / f"{name}.png")
     files = sorted(folder.glob("*.png"))
-    assert len(files) == 6
+    assert len(files) == 8
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -127,3 +131,32 @@ def test_the_confusion_counts_and_colours_mistakes_only() -> None:
     words = {(t.get_position(), t.get_text()) for t in axes.texts}
     assert {((0, 0), "3"), ((1, 0), "1"), ((1, 1), "1")} <= words
     assert np.asarray(axes.images[0].get_array()).tolist() == [[0, 0.25], [0, 0]]
+
+
+def test_the_hardest_are_the_surest_mistakes_in_order() -> None:
+    images = np.zeros((40, 9, 9), dtype=np.uint8)
+    images[:, 4, 4] = np.arange(40)
+    actual, predicted = np.zeros(40, dtype=int), np.ones(40, dtype=int)
+    predicted[39] = 0
+    confidence = np.arange(40) / 100 + 0.5
+    figure = figures.hardest(images, actual, predicted, confidence, ["a", "b"])
+    shown = [int(np.asarray(axes.images[0].get_array())[4, 4]) for axes in figure.axes]
+    assert shown == list(range(38, 23, -1))
+    assert figure.axes[0].get_title() == "a read as b\n88.00%, no. 38"
+    assert figure.get_suptitle() == "The most confident mistakes: 15 of 39"
+
+
+def test_an_explanation_shows_what_was_seen_and_every_probability() -> None:
+    images = np.arange(2 * 20 * 20, dtype=np.uint8).reshape(2, 20, 20)
+    likely = np.array([[0.1, 0.896, 0.004], [0.5, 0.25, 0.25]])
+    figure = figures.explanation(images, likely, ["a", "b", "c"], ["one.png", "two.png"])
+    seen, bars = figure.axes[::2], figure.axes[1::2]
+    for axes, image in zip(seen, images, strict=True):
+        np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), image)
+    for axes, row in zip(bars, likely, strict=True):
+        assert [bar.get_height() for bar in axes.patches] == row.tolist()  # type: ignore[attr-defined]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
+    assert bars[0].get_title(loc="left") == "one.png: b, 89.60%"
+    assert [text.get_text() for text in bars[0].texts] == ["10.0%", "89.6%"]
+    first, best, _ = (bar.get_facecolor() for bar in bars[0].patches)
+    assert first != best

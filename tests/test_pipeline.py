@@ -41,11 +41,14 @@ def test_it_leaves_what_it_says(finished: Repository) -> None:
     assert figures == [
         "accuracy.png",
         "confusion.png",
+        "hardest.png",
         "loss.png",
         "mistakes.png",
         "reliability.png",
         "samples.png",
     ]
+    card = (path / "plots/README.md").read_text()
+    assert f"**{scores['accuracy']:.2%}** of the 200 test images" in card
     assert not (path / "models/checkpoints").exists() or not any(
         (path / "models/checkpoints").iterdir()
     )
@@ -55,6 +58,7 @@ def test_git_holds_the_small_results_and_dvc_the_large(finished: Repository) -> 
     held = finished.run("git", "ls-files", "data", "models", "plots").stdout.split()
     assert "plots/evaluation/metrics.json" in held
     assert "plots/figures/loss.png" in held
+    assert "plots/README.md" in held
     assert "plots/training/plots/metrics/train/loss.tsv" in held
     assert [name for name in held if name.startswith(("data", "models"))] == [
         "data/.gitignore",
@@ -76,7 +80,7 @@ def test_forced_it_gives_the_same_bytes(finished: Repository) -> None:
 
 def test_dvc_shows_the_run(finished: Repository) -> None:
     assert "plots/evaluation/metrics.json" in finished.run("dvc", "metrics", "show").stdout
-    finished.run("dvc", "plots", "show")
+    assert "failed" not in finished.run("dvc", "plots", "show").stderr
     page = (finished.path / "dvc_plots/index.html").read_text()
     for name in ("Loss, training and validation", "Confusion on the test images", "loss.png"):
         assert name in page

@@ -1,17 +1,31 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from safetensors.numpy import save_file
 
 from stages import plot
 from stages.shared import figures
 from stages.shared.errors import UserError
 
-NAMES = ["accuracy", "confusion", "loss", "mistakes", "reliability", "samples"]
+NAMES = ["accuracy", "confusion", "hardest", "loss", "mistakes", "reliability", "samples"]
 CURVES = Path("plots/training/plots/metrics")
 PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+CLASSES = ["zero", "one", "two"]
+ONE_CLASS = {"images": 2, "precision": 0.5, "recall": None, "f1": None}
+SCORES_OF_THREE = {
+    "images": 6, "errors": 3, "accuracy": 0.5, "top2_accuracy": 0.75, "loss": 1.25,
+    "calibration_error": 0.125, "macro_f1": 0.25, "classes": dict.fromkeys(CLASSES, ONE_CLASS),
+}  # fmt: skip
+DESCRIPTION = {
+    "network": "compact", "image_size": [28, 28], "classes": CLASSES, "mean": 0.1,
+    "params": {"validation_images": 1, "seed": 7}, "versions": {"jittor": "1.2.3"},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -34,8 +48,9 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     plot.EVALUATION.mkdir()
     rows = "".join(f"{i},{label},{i % 2},0.9\n" for i, label in enumerate(labels))
     (plot.EVALUATION / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
-    classes = {name: {"recall": None} for name in ("zero", "one", "two")}
-    (plot.EVALUATION / "metrics.json").write_text(json.dumps({"classes": classes}))
+    (plot.EVALUATION / "metrics.json").write_text(json.dumps(SCORES_OF_THREE))
+    plot.MODEL.parent.mkdir()
+    save_file({"w": np.zeros(1, np.float32)}, plot.MODEL, {"card": json.dumps(DESCRIPTION)})
     return tmp_path
 
 
@@ -43,13 +58,36 @@ def test_all_figures_are_drawn_in_place_of_the_old(results: Path) -> None:
     plot.FIGURES.mkdir()
     (plot.FIGURES / "old.png").touch()
     plot.main()
-    assert sorted(path.stem for path in plot.FIGURES.iterdir()) == NAMES
+    # Nothing else may stand there: `dvc plots` takes every file for a figure.
+    assert sorted(path.name for path in plot.FIGURES.iterdir()) == [f"{name}.png" for name in NAMES]
     assert sorted(path.name for path in plot.FIGURES.parent.iterdir()) == [
+        "README.md",
         "evaluation",
         "figures",
         "training",
     ]
     assert plot.FIGURES.stat().st_mode == (results / "plots").stat().st_mode
+
+
+@pytest.mark.usefixtures("results")
+def test_the_card_shows_every_figure_and_what_the_weights_say() -> None:
+    plot.main()
+    page = plot.CARD.read_text()
+    shown = re.findall(r"\]\((figures/.*?)\)", page)
+    assert sorted(shown) == [f"figures/{name}.png" for name in NAMES]
+    assert "# Model card: `compact` on MNIST" in page
+    assert "6 training images, of which 1 are held out" in page
+    assert "| seed | 7 |" in page
+    assert "| jittor | 1.2.3 |" in page
+
+
+@pytest.mark.usefixtures("results")
+def test_another_run_writes_the_same_bytes() -> None:
+    plot.main()
+    files = [plot.CARD, *(plot.FIGURES / f"{name}.png" for name in NAMES)]
+    once = [path.read_bytes() for path in files]
+    plot.main()
+    assert [path.read_bytes() for path in files] == once
 
 
 def test_a_failure_in_the_middle_leaves_the_old_figures(
@@ -74,6 +112,7 @@ def test_a_failure_in_the_middle_leaves_the_old_figures(
 LOSS = "plots/training/plots/metrics/train/loss.tsv"
 TABLE = "plots/evaluation/predictions.csv"
 SCORES = "plots/evaluation/metrics.json"
+MODEL = "models/digits.safetensors"
 HEAD = "index,actual,predicted,confidence\n"
 
 
@@ -98,7 +137,19 @@ HEAD = "index,actual,predicted,confidence\n"
         (SCORES, None, "metrics.json: no such file"),
         (SCORES, "{", "metrics.json: not the scores"),
         (SCORES, "{}", "metrics.json: not the scores"),
-        (SCORES, '{"classes": {"0": 1}}', "1 classes, expected 2"),
+        (SCORES, '{"classes": {"0": 1}}', "metrics.json: not the scores"),
+        (
+            SCORES,
+            json.dumps({**SCORES_OF_THREE, "accuracy": "high"}),
+            "metrics.json: not the scores of a network (accuracy: ",
+        ),
+        (
+            SCORES,
+            json.dumps({**SCORES_OF_THREE, "classes": {"zero": ONE_CLASS}}),
+            "1 classes, expected 2",
+        ),
+        (MODEL, None, "digits.safetensors: no such file; `dvc repro train` makes it"),
+        (MODEL, "", "digits.safetensors: not a safetensors file"),
         ("data/npy/test-images.npy", None, "test-images.npy: no such file"),
     ],
 )
@@ -113,4 +164,14 @@ def test_a_broken_input_is_named_and_nothing_is_written(
         plot.main()
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert not plot.FIGURES.exists()
+    assert not plot.CARD.exists()
+
+
+@pytest.mark.usefixtures("results")
+@pytest.mark.parametrize("header", [None, {"card": "{"}, {"card": "{}"}])
+def test_weights_that_say_nothing_of_themselves_are_named(header: dict[str, str] | None) -> None:
+    save_file({"w": np.zeros(1, np.float32)}, plot.MODEL, header)
+    with pytest.raises(UserError, match=r"digits\.safetensors: its description is not that of a"):
+        plot.main()
     assert not plot.FIGURES.exists()

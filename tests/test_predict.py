@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.console import Console
 import stages.shared
 from stages import predict
 from stages.predict import Picture, Reading
-from stages.shared import idx
+from stages.shared import figures, idx
 from stages.shared.idx import IdxError
 from stages.shared.pictures import PictureError
 
@@ -118,6 +119,50 @@ def test_damaged_idx_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\0\0\x08\x03\0\0")
     with pytest.raises(IdxError):
         predict.load(tmp_path / "x")
+
+
+def test_an_explanation_is_drawn_of_what_the_network_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(~DIGIT).resize((90, 90)).save(tmp_path / "a.png")
+    idx.write(tmp_path / "b", np.stack([DIGIT, ~DIGIT]))
+    drawn: list[Any] = []
+
+    def explanation(*arguments: Any) -> Figure:
+        drawn.extend(arguments)
+        return draw(*arguments)
+
+    draw = figures.explanation
+    monkeypatch.setattr(figures, "explanation", explanation)
+    target = tmp_path / "why.png"
+    stub = run(monkeypatch, "--explain", target, tmp_path / "a.png", tmp_path / "b")
+    images, likely, classes, names = drawn
+    np.testing.assert_array_equal(images, stub.seen)
+    assert likely == pytest.approx(np.tile([0.25, 0.5, 0.25], (3, 1)))
+    assert classes == stub.classes
+    assert names == ["a.png", "b, image 0", "b, image 1"]
+    with Image.open(target) as picture:
+        assert picture.format == "PNG"
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "target", "message"),
+    [
+        (21, "why.png", "--explain: 21 pictures, expected 20 or fewer"),
+        (1, "why.jpg", r"--explain: .*why\.jpg, expected a name that ends in \.png"),
+        (1, "in.png", r"--explain: .*in\.png is one of the pictures"),
+    ],
+)
+def test_what_cannot_be_explained_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, target: str, message: str
+) -> None:
+    idx.write(tmp_path / "in.png", np.stack([DIGIT] * count))
+    before = (tmp_path / "in.png").read_bytes()
+    with pytest.raises(PictureError, match=message):
+        run(monkeypatch, "--explain", tmp_path / target, tmp_path / "in.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+    assert (tmp_path / "in.png").read_bytes() == before
 
 
 def test_one_wrong_file_stops_all_before_anything_is_printed(

@@ -25,6 +25,8 @@ from scipy.stats import binomtest
 BLUE, VERMILION, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#6E6E6E", "#EDEDED"
 WIDTH = 8.0  # inches; at 200 dots an inch twice the 800 pixels of a README
 _HEAT = LinearSegmentedColormap.from_list("heat", ["#FFFFFF", "#F6C9A8", VERMILION, "#5E2A00"])
+MOST_EXPLAINED = 20  # rows of one figure; a taller one is no page that anybody reads
+_HARDEST, _COLUMNS = 15, 5
 _PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.4g}%")
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
@@ -264,6 +266,90 @@ def mistakes(
     return figure
 
 
+def hardest(
+    images: NDArray[np.uint8],
+    actual: NDArray[np.integer[Any]],
+    predicted: NDArray[np.integer[Any]],
+    confidence: NDArray[np.floating[Any]],
+    classes: list[str],
+) -> Figure:
+    """Draw the most confident mistakes, the surest first, each with its number among the images.
+
+    Args:
+        images: uint8 (N, H, W), light on dark.
+        actual: (N,) integers, numbers of classes.
+        predicted: (N,) integers, numbers of classes.
+        confidence: (N,) numbers, 0 to 1.
+        classes: names, in the order of their numbers.
+    """
+    surest = np.argsort(-confidence, kind="stable")
+    wrong = surest[actual[surest] != predicted[surest]]
+    shown = wrong[:_HARDEST]
+    rows = max(1, -(-len(shown) // _COLUMNS))
+    with _style():
+        figure = Figure(figsize=(WIDTH, 0.4 + 1.65 * rows), layout="constrained")
+        title = f"The most confident mistakes: {len(shown)} of {len(wrong):,}"
+        figure.suptitle(title, x=0.01, ha="left", size=_STYLE["axes.titlesize"])
+        grid = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
+        for axes in grid:
+            axes.set_axis_off()
+        for axes, index in zip(grid, shown, strict=False):
+            _picture(axes, images[index])
+            axes.set_title(
+                f"{classes[actual[index]]} read as {classes[predicted[index]]}\n"
+                f"{confidence[index]:.2%}, no. {index}",
+                loc="center", size=8, pad=4,
+            )  # fmt: skip
+    return figure
+
+
+def explanation(
+    images: NDArray[np.uint8],
+    probabilities: NDArray[np.floating[Any]],
+    classes: list[str],
+    names: list[str],
+) -> Figure:
+    """Draw what a network saw and what it made of it, a row an image.
+
+    Args:
+        images: uint8 (N, H, W), light on dark, as the network gets them; N from 1 to
+            `MOST_EXPLAINED`.
+        probabilities: (N, classes), 0 to 1.
+        classes: names, in the order of the columns.
+        names: what each image is called.
+    """
+    size, places = len(classes), range(len(classes))
+    text = _text_size(size, 5)
+    turned = _text_size(size, max(map(len, classes))) < 6
+    with _style():
+        figure = Figure(
+            figsize=(WIDTH, (1.9 if turned else 1.5) * len(images)), layout="constrained"
+        )
+        grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 5])
+        for (left, right), image, row, name in zip(grid, images, probabilities, names, strict=True):
+            _picture(left, image)
+            best = int(row.argmax())
+            bars = right.bar(places, row, color=GREY, width=0.7)
+            bars[best].set_color(BLUE)
+            for place in np.flatnonzero(row >= 0.005) if text > 6 else [best]:
+                share = f"{row[place]:.1%}"
+                right.text(place, row[place] + 0.02, share, size=min(8, text), ha="center")
+            right.set(xlim=(-0.6, size - 0.4), ylim=(0, 1), yticks=(0, 0.5, 1))
+            right.yaxis.set_major_formatter(_PERCENT)
+            right.set_xticks(
+                places, classes, size=None if turned else min(9, _text_size(size, 2)),
+                rotation=45 if turned else 0, ha="right" if turned else "center",
+                rotation_mode="anchor",
+            )  # fmt: skip
+            right.tick_params(length=0)
+            right.grid(False, axis="x")
+            # A name is no formula, whatever signs stand in it.
+            right.set_title(
+                f"{name}: {classes[best]}, {row[best]:.2%}", size=9, pad=14, parse_math=False
+            )
+    return figure
+
+
 def reliability(
     edges: NDArray[np.float64],
     images: NDArray[np.int64],
@@ -391,6 +477,15 @@ def _mosaic(
 
 def _gap(length: int) -> tuple[int, int]:
     return max(1, length // 18), max(1, length // 18)
+
+
+def _picture(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """One image, light on dark, as ink on paper in a pale frame."""
+    axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    axes.set(xticks=[], yticks=[])
+    axes.set_axis_on()
+    axes.grid(False)
+    axes.spines[:].set(visible=True, color=PALE)
 
 
 def _grid(mosaic: NDArray[np.float64], rows: int, columns: int) -> tuple[Figure, Axes]:
