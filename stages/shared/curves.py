@@ -89,7 +89,6 @@ class Curves:
             event.step,
             {"validation/loss": event.loss, "validation/accuracy": event.accuracy},
         )
-        self._live.make_summary()
         self._console.print(
             f"epoch {event.epoch}: validation loss {event.loss:.4f}, accuracy {event.accuracy:.2%}"
         )
@@ -98,3 +97,4 @@ class Curves:
         self._live.step = step
         for name, value in values.items():
             self._live.log_metric(name, value)
+        self._live.make_summary()  # for `dvc exp show` while the run goes on; 0.1 ms
