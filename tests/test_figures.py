@@ -160,3 +160,14 @@ def test_an_explanation_shows_what_was_seen_and_every_probability() -> None:
     assert [text.get_text() for text in bars[0].texts] == ["10.0%", "89.6%"]
     first, best, _ = (bar.get_facecolor() for bar in bars[0].patches)
     assert first != best
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["数字.png", "b\udcff.png", "a" * 250, "$x", r"\frac{1}"])
+def test_any_name_of_a_file_can_be_explained(name: str, tmp_path: Path) -> None:
+    figure = figures.explanation(
+        np.zeros((1, 20, 20), np.uint8), np.array([[0.5, 0.5]]), ["a", "b"], [name]
+    )
+    figures.save(figure, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert 1200 < picture.width < 1800

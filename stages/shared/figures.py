@@ -7,6 +7,7 @@ a `Figure` of its own, so nothing is shared with pyplot or between two pictures.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -64,7 +65,9 @@ class Series(NamedTuple):
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same bytes on the same machine."""
-    with _style():
+    with _style(), warnings.catch_warnings():
+        # Of a file's name in letters that the font lacks: it is drawn as boxes, and that is all.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(path, format="png", metadata={"Software": None})
 
 
@@ -319,6 +322,7 @@ def explanation(
         names: what each image is called.
     """
     size, places = len(classes), range(len(classes))
+    every = -(-size // 40)  # more names would lie upon each other
     text = _text_size(size, 5)
     turned = _text_size(size, max(map(len, classes))) < 6
     with _style():
@@ -333,20 +337,22 @@ def explanation(
             bars[best].set_color(BLUE)
             for place in np.flatnonzero(row >= 0.005) if text > 6 else [best]:
                 share = f"{row[place]:.1%}"
-                right.text(place, row[place] + 0.02, share, size=min(8, text), ha="center")
+                right.text(place, row[place] + 0.02, share, size=max(6, min(8, text)), ha="center")
             right.set(xlim=(-0.6, size - 0.4), ylim=(0, 1), yticks=(0, 0.5, 1))
             right.yaxis.set_major_formatter(_PERCENT)
             right.set_xticks(
-                places, classes, size=None if turned else min(9, _text_size(size, 2)),
+                places[::every], classes[::every],
+                size=None if turned else min(9, _text_size(size, 2)),
                 rotation=45 if turned else 0, ha="right" if turned else "center",
                 rotation_mode="anchor",
             )  # fmt: skip
             right.tick_params(length=0)
             right.grid(False, axis="x")
-            # A name is no formula, whatever signs stand in it.
             right.set_title(
-                f"{name}: {classes[best]}, {row[best]:.2%}", size=9, pad=14, parse_math=False
-            )
+                f"{_short(name)}: {classes[best]}, {row[best]:.2%}",
+                size=9, pad=14,
+                parse_math=False,  # a name is no formula, whatever signs stand in it
+            )  # fmt: skip
     return figure
 
 
@@ -477,6 +483,12 @@ def _mosaic(
 
 def _gap(length: int) -> tuple[int, int]:
     return max(1, length // 18), max(1, length // 18)
+
+
+def _short(name: str, letters: int = 60) -> str:
+    """The end of a file's name, without bytes that are no text."""
+    text = name.encode(errors="replace").decode()
+    return text if len(text) <= letters else f"…{text[1 - letters :]}"
 
 
 def _picture(axes: Axes, image: NDArray[np.uint8]) -> None:
