@@ -163,7 +163,7 @@ def test_an_explanation_shows_what_was_seen_and_every_probability() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", ["数字.png", "b\udcff.png", "a" * 250, "$x", r"\frac{1}"])
+@pytest.mark.parametrize("name", ["数字.png", "b\udcff.png", "a" * 250, r"$\frac$.png"])
 def test_any_name_of_a_file_can_be_explained(name: str, tmp_path: Path) -> None:
     figure = figures.explanation(
         np.zeros((1, 20, 20), np.uint8), np.array([[0.5, 0.5]]), ["a", "b"], [name]
