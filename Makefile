@@ -46,7 +46,7 @@ help: ## list the targets
 repro: setup ## run the pipeline, as far as something changed, and print the score
 	@$(IN_VENV) python -m stages.shared.runtime
 	@$(IN_VENV) dvc repro
-	@$(IN_VENV) dvc metrics show --md
+	@$(IN_VENV) python -m stages.score
 
 test: setup ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)

@@ -93,6 +93,8 @@ def test_an_experiment_is_taken_over(finished: Repository) -> None:
 
 
 def test_a_run_is_seen_while_it_trains(finished: Repository) -> None:
+    validation = finished.path / CURVES / "validation/loss.tsv"
+    before = validation.stat().st_mtime_ns
     finished.set(train__epochs=200)
     training = subprocess.Popen(
         ["dvc", "repro"],
@@ -101,10 +103,9 @@ def test_a_run_is_seen_while_it_trains(finished: Repository) -> None:
         start_new_session=True,
         stdout=subprocess.DEVNULL,
     )
-    validation = finished.path / CURVES / "validation/loss.tsv"
     try:
-        # DVC removes the curves of the run before; the first of them come back with this one's.
-        while not (finished.path / "models/checkpoints").is_dir() or not validation.is_file():
+        # DVC removes the curves of the run before.
+        while not validation.is_file() or validation.stat().st_mtime_ns == before:
             assert training.poll() is None
             time.sleep(0.05)
         plots = json.loads(finished.run("dvc", "plots", "show", "--json").stdout)

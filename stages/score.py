@@ -1,0 +1,42 @@
+"""Print the scores of the last run as a table.
+
+Reads plots/evaluation/metrics.json; writes to standard output only. `dvc metrics show` gives the
+same numbers in one line of fifty columns.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from stages.shared import card
+from stages.shared.errors import UserError, run
+
+SCORES = Path("plots/evaluation/metrics.json")
+
+
+def main() -> None:
+    if not SCORES.is_file():
+        raise UserError(f"{SCORES}: no such file; `dvc repro evaluate` makes it")
+    try:
+        scores = card.scores(SCORES.read_text(encoding="utf-8"))
+    except card.CardError as error:
+        raise UserError(f"{SCORES}: {error}") from None
+    table = Table("class", "images", "precision", "recall", "F1", box=SIMPLE)
+    for name, one in scores.classes.items():
+        shares = ("-" if x is None else f"{x:.2%}" for x in (one.precision, one.recall, one.f1))
+        table.add_row(name, f"{one.images:,}", *shares)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"accuracy {scores.accuracy:.2%}: {scores.errors:,} of {scores.images:,} test images"
+        f" misread\ntop-2 accuracy {scores.top2_accuracy:.2%}   loss {scores.loss:.4f}"
+        f"   calibration error {scores.calibration_error:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
