@@ -61,11 +61,16 @@ class Jittor:
         jt.sync_all()
         return value
 
+    def matrix_product(self, size: int, times: int) -> list[float]:
+        """Seconds that each of some products of square matrices took."""
+        a, b = jt.rand(size, size), jt.rand(size, size)
+        return worker.seconds(lambda: jt.matmul(a, b).sync(True), times)
+
     def versions(self) -> dict[str, str]:
         return {"jittor": jt.__version__}
 
 
 if __name__ == "__main__":
     side = Jittor()
-    names = ("build", "logits", "losses", "train", "evaluate", "versions")
+    names = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
     worker.serve({name: getattr(side, name) for name in names})
