@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro test lint bench doctor lock clean
+.PHONY: help setup repro tutorial fast accurate test lint bench doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to pytest.
 export PYTHON
@@ -47,6 +47,21 @@ repro: setup ## run the pipeline, as far as something changed, and print the sco
 	@$(IN_VENV) python -m stages.shared.runtime
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m stages.score
+
+tutorial: setup ## run the tutorial's recipe as an experiment of DVC
+	$(IN_VENV) dvc exp run -n tutorial
+
+fast: setup ## run the recipe made for speed as an experiment of DVC
+	$(IN_VENV) dvc exp run -n fast -S train.network=compact -S train.epochs=4 \
+		-S train.batch_size=256 -S train.learning_rate=0.2 -S train.nesterov=true \
+		-S train.schedule=one_cycle
+
+accurate: setup ## run the recipe made for accuracy as an experiment of DVC
+	$(IN_VENV) dvc exp run -n accurate -S train.network=deep -S train.epochs=15 \
+		-S train.batch_size=128 -S train.nesterov=true -S train.schedule=one_cycle \
+		-S train.weight_decay=0.0005 -S train.label_smoothing=0.05 -S train.moving_average=0.998 \
+		-S train.augment.shift=2 -S train.augment.rotate=10 -S train.augment.scale=0.1 \
+		-S train.augment.shear=0.15 -S train.keep=last
 
 test: setup ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)
