@@ -195,6 +195,20 @@ def _start() -> None:
         raise RuntimeFault(f"Jittor's core could not be built; the compiler's output: {log}")
 
 
+def _load_utilities() -> None:
+    """Load the part of Jittor that takes over signals, before it starts any process.
+
+    It takes a process that Ctrl-C ended for one that had no memory left, and quits as well, with
+    words about memory. It does so from the moment that it is loaded.
+    """
+    import jittor_utils
+
+    flags = os.RTLD_NOW | os.RTLD_GLOBAL | os.RTLD_DEEPBIND  # as Jittor itself loads it
+    with jittor_utils.import_scope(flags):
+        jittor_utils.try_import_jit_utils_core()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 # Jittor compiles in processes of its own, which must not outlive this one, nor speak, at Ctrl-C.
 os.register_at_fork(
     after_in_child=lambda: signal.signal(signal.SIGINT, lambda *_: os._exit(1)),
@@ -202,15 +216,13 @@ os.register_at_fork(
 _cuda = cuda.find()
 try:
     _start()
+    _load_utilities()
 except UserError as fault:
     # This runs at import, outside of any stage's main().
     raise SystemExit(f"error: {fault}") from None
 
 import jittor as jt  # noqa: E402
 from jittor import nn  # noqa: E402
-
-# Jittor takes a compiler that Ctrl-C ended for one that had no memory left, and quits as well.
-signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 __all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use"]
 
