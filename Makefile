@@ -4,9 +4,10 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate test lint bench doctor lock clean
+.PHONY: help setup repro tutorial fast accurate results test lint bench doctor lock clean
 
-# PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to pytest.
+# PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
+# command that the target is about: `make fast ARGS="-S train.seed=1"`.
 export PYTHON
 PYTHON ?=
 ARGS ?=
@@ -48,19 +49,23 @@ repro: setup .venv/.core ## run the pipeline, as far as something changed, and p
 	@$(IN_VENV) python -m stages.score
 
 tutorial: setup ## run the tutorial's recipe as an experiment of DVC
-	$(IN_VENV) dvc exp run -n tutorial
+	$(IN_VENV) dvc exp run -n tutorial $(ARGS)
 
 fast: setup ## run the recipe made for speed as an experiment of DVC
 	$(IN_VENV) dvc exp run -n fast -S train.network=compact -S train.epochs=4 \
 		-S train.batch_size=256 -S train.learning_rate=0.2 -S train.nesterov=true \
-		-S train.schedule=one_cycle
+		-S train.schedule=one_cycle $(ARGS)
 
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC
 	$(IN_VENV) dvc exp run -n accurate -S train.network=deep -S train.epochs=15 \
 		-S train.batch_size=128 -S train.nesterov=true -S train.schedule=one_cycle \
 		-S train.weight_decay=0.0005 -S train.label_smoothing=0.05 -S train.moving_average=0.998 \
 		-S train.augment.shift=2 -S train.augment.rotate=10 -S train.augment.scale=0.1 \
-		-S train.augment.shear=0.15 -S train.keep=last
+		-S train.augment.shear=0.15 -S train.keep=last $(ARGS)
+
+results: setup .venv.bench/.ready ## run each recipe with five seeds and print the table of results
+	@$(IN_VENV) python -m tests.bench.recipes .venv.bench/bin/python \
+		--json tests/bench/recipes.json $(ARGS)
 
 test: setup .venv/.core ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)
