@@ -57,11 +57,11 @@ fast: setup ## run the recipe made for speed as an experiment of DVC
 		-S train.schedule=one_cycle $(ARGS)
 
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC
-	$(IN_VENV) dvc exp run -n accurate -S train.network=deep -S train.epochs=15 \
+	$(IN_VENV) dvc exp run -n accurate -S train.network=deep -S train.epochs=22 \
 		-S train.batch_size=128 -S train.nesterov=true -S train.schedule=one_cycle \
-		-S train.weight_decay=0.0005 -S train.label_smoothing=0.05 -S train.moving_average=0.998 \
-		-S train.augment.shift=2 -S train.augment.rotate=10 -S train.augment.scale=0.1 \
-		-S train.augment.shear=0.15 -S train.keep=last $(ARGS)
+		-S train.weight_decay=0.0005 -S train.moving_average=0.998 -S train.augment.shift=2 \
+		-S train.augment.rotate=15 -S train.augment.scale=0.15 -S train.augment.shear=0.25 \
+		-S train.validation_images=1000 -S train.keep=last $(ARGS)
 
 results: setup .venv.bench/.ready ## run each recipe with five seeds and print the table of results
 	@$(IN_VENV) python -m tests.bench.recipes .venv.bench/bin/python \

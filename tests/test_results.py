@@ -15,7 +15,8 @@ from stages.shared import params, scoring
 TOP = Path(__file__).parents[1]
 SCORES = json.loads((TOP / "plots/evaluation/metrics.json").read_text())
 LOCK = yaml.safe_load((TOP / "dvc.lock").read_text())["stages"]
-STAGES = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
+WRITTEN = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
+STAGES = {name: stage for name, stage in WRITTEN.items() if "foreach" not in stage}
 
 
 def test_the_accuracy_passes_the_gate_and_is_not_too_good() -> None:

@@ -77,9 +77,10 @@ class Compact(nn.Module):
 
 
 class Deep(nn.Module):
-    """Made for accuracy: five convolutions, each with BatchNorm, and one linear layer.
+    """Made for accuracy: six convolutions, each with BatchNorm, and one linear layer.
 
-    151,018 parameters and 12.5 million multiply-adds for 28 x 28 images and 10 classes.
+    294,922 parameters and 12.3 million multiply-adds for 28 x 28 images and 10 classes. Channels
+    grow as the images shrink, so that no layer takes more than a third of the work.
 
     Args:
         image_size: height and width in pixels, at least 20 each.
@@ -91,16 +92,18 @@ class Deep(nn.Module):
     def __init__(self, image_size: tuple[int, int], classes: int) -> None:
         super().__init__()
         height, width = (((side - 4) // 2 - 2) // 2 - 2 for side in image_size)
-        self.conv1 = Conv(1, 32, 3)
-        self.bn1 = BatchNorm(32, relu=True)
-        self.conv2 = Conv(32, 32, 3)
+        self.conv1 = Conv(1, 16, 3)
+        self.bn1 = BatchNorm(16, relu=True)
+        self.conv2 = Conv(16, 32, 3)
         self.bn2 = BatchNorm(32, relu=True, pool=2)
         self.conv3 = Conv(32, 64, 3, padding=1)
         self.bn3 = BatchNorm(64, relu=True)
         self.conv4 = Conv(64, 64, 3)
         self.bn4 = BatchNorm(64, relu=True, pool=2)
-        self.conv5 = Conv(64, 128, 3)
+        self.conv5 = Conv(64, 128, 3, padding=1)
         self.bn5 = BatchNorm(128, relu=True)
+        self.conv6 = Conv(128, 128, 3)
+        self.bn6 = BatchNorm(128, relu=True)
         self.fc = Linear(128 * height * width, classes)
 
     def execute(self, x: jt.Var) -> jt.Var:
@@ -110,6 +113,7 @@ class Deep(nn.Module):
         x = self.bn3(self.conv3(x))
         x = self.bn4(self.conv4(x))
         x = self.bn5(self.conv5(x))
+        x = self.bn6(self.conv6(x))
         x = jt.reshape(x, [x.shape[0], -1])
         return self.fc(x)
 

@@ -96,6 +96,12 @@ class Plot(_Block):
     smoothing: int = Field(ge=1)
 
 
+class Export(_Block):
+    """What else the weights are written as."""
+
+    formats: list[Literal["onnx"]] = Field(max_length=1)
+
+
 class Params(_Block):
     """The whole of params.yaml, one block a stage."""
 
@@ -104,6 +110,7 @@ class Params(_Block):
     train: Train
     evaluate: Evaluate
     plot: Plot
+    export: Export
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

@@ -50,7 +50,7 @@ class Peer:
 
     def epoch(self, images: int) -> float:
         """Seconds that the steps of the tutorial's epoch take in PyTorch eager."""
-        return statistics.median(self.torch.ask("train", size=64, steps=40)) * images / 64
+        return float(statistics.median(self.torch.ask("train", size=64, steps=40))) * images / 64
 
 
 def line(recipe: str) -> list[str]:

@@ -40,11 +40,12 @@ class Compact(nn.Module):
 class Deep(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, 32, 3), nn.BatchNorm2d(32)
-        self.conv2, self.bn2 = nn.Conv2d(32, 32, 3), nn.BatchNorm2d(32)
+        self.conv1, self.bn1 = nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32)
         self.conv3, self.bn3 = nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64)
         self.conv4, self.bn4 = nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64)
-        self.conv5, self.bn5 = nn.Conv2d(64, 128, 3), nn.BatchNorm2d(128)
+        self.conv5, self.bn5 = nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128)
+        self.conv6, self.bn6 = nn.Conv2d(128, 128, 3), nn.BatchNorm2d(128)
         self.fc = nn.Linear(128 * 3 * 3, worker.CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,6 +54,7 @@ class Deep(nn.Module):
         x = torch.relu(self.bn3(self.conv3(x)))
         x = torch.max_pool2d(torch.relu(self.bn4(self.conv4(x))), 2)
         x = torch.relu(self.bn5(self.conv5(x)))
+        x = torch.relu(self.bn6(self.conv6(x)))
         return self.fc(x.flatten(1))
 
 

@@ -1,0 +1,92 @@
+"""An exported network computes in ONNX Runtime what it computes in Jittor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from stages import export
+from stages.shared import interchange, networks, runtime, weights
+from stages.shared.runtime import jt, nn
+from stages.shared.weights import Trained
+from tests.conftest import Repository
+
+CLASSES = ["a", "b", "c", "d"]
+
+
+def trained(name: str, image_size: tuple[int, int]) -> Trained:
+    """A network that is not trained, with other running statistics than fresh ones."""
+    runtime.use("cpu", seed=1)
+    result = Trained(
+        networks.build(name, image_size, len(CLASSES)), name, image_size, CLASSES, 0.2, 0.3
+    )
+    draw = np.random.default_rng(2)
+    arrays = weights.arrays_of(result.network)
+    for key, array in arrays.items():
+        if "bn" in key:
+            arrays[key] = draw.uniform(0.5, 1.5, array.shape).astype(np.float32)
+    weights.put(result.network, arrays, "the test")
+    return result
+
+
+def images(count: int, image_size: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (count, *image_size), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("image_size", [(28, 28), (23, 31)])
+def test_every_network_gives_the_same_logits(name: str, image_size: tuple[int, int]) -> None:
+    network, some = trained(name, image_size), images(7, image_size)
+    content = interchange.model(network).SerializeToString()
+    assert export.check(content, some, network.logits(some), batch_size=3) < 1e-4
+
+
+def test_the_file_describes_itself() -> None:
+    model = interchange.model(trained("compact", (28, 28)))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == CLASSES
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.type, taken.shape) == ("images", "tensor(uint8)", ["N", 28, 28])
+    assert (given.name, given.shape) == ("logits", ["N", 4])
+
+
+def test_the_same_network_gives_the_same_bytes() -> None:
+    made = [interchange.model(trained("compact", (28, 28))).SerializeToString() for _ in "12"]
+    assert made[0] == made[1]
+
+
+def test_a_graph_with_other_logits_is_refused() -> None:
+    network, some = trained("compact", (28, 28)), images(5, (28, 28))
+    model = interchange.model(network)
+    bias = next(c for c in model.graph.initializer if c.name == "fc2.bias")
+    moved = onnx.numpy_helper.to_array(bias) + np.array([0, 0, 0, 1e-3], np.float32)
+    bias.CopyFrom(onnx.numpy_helper.from_array(moved, "fc2.bias"))
+    with pytest.raises(export.ExportError, match=r"logits differ by 1\.0e-03"):
+        export.check(model.SerializeToString(), some, network.logits(some), batch_size=5)
+
+
+def test_a_layer_that_it_does_not_know_is_named() -> None:
+    network = trained("compact", (28, 28))
+    network.network.extra = nn.GroupNorm(2, 4)
+    with pytest.raises(TypeError, match="extra is a GroupNorm"):
+        interchange.model(network)
+    jt.clean()
+
+
+@pytest.mark.slow
+def test_it_is_an_option_of_the_pipeline(make_repository: Callable[[], Repository]) -> None:
+    repository = make_repository()
+    repository.run("dvc", "repro")
+    assert "export" not in repository.run("dvc", "stage", "list").stdout
+    repository.commit("First run")
+    said = repository.run("dvc", "exp", "run", "-S", "export.formats=[onnx]").stdout
+    assert "Stage 'train' didn't change, skipping" in said
+    assert "models/digits.onnx: 200 test images, the same labels, logits to" in said
+    assert Path(repository.path, "models/digits.onnx").stat().st_size > 400_000
+    assert "up to date" in repository.run("dvc", "repro").stdout
