@@ -75,8 +75,9 @@ lint: .venv/.ready ## check style and types
 	@$(IN_VENV) ruff format --check
 	@$(IN_VENV) mypy
 
-bench: setup .venv.bench/.ready ## time training and evaluation in turns with PyTorch; ARGS=--compiled
+bench: setup .venv.bench/.ready ## time it all, in turns with PyTorch; ARGS=--compiled
 	@$(IN_VENV) python -m tests.bench .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
+	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
 
 # PyTorch is the peer of the benchmark and nothing else, so it stays out of .venv.
 .venv.bench/.ready: tests/bench/requirements.txt

@@ -27,6 +27,9 @@ EVALUATED = 10_000
 STEPS_IN_A_TURN = 10
 
 
+_PEERS = {"plain": "plain Jittor", "eager": "PyTorch eager", "compiled": "`torch.compile`"}
+
+
 class Side:
     """A process that answers for one framework."""
 
@@ -109,11 +112,12 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
     """Run the whole comparison."""
     sides = {
         "jittor": Side(sys.executable, "jittor_side"),
+        "plain": Side(sys.executable, "jittor_side"),
         "eager": Side(torch_python, "torch_side"),
     }
     if compiled:
         sides["compiled"] = Side(torch_python, "torch_side")
-    results: dict[str, Any] = {"machine": machine(), "agreement": {}, "rows": []}
+    results: dict[str, Any] = {"machine": machine(), "agreement": {}, "rows": [], "kernels": {}}
     for name in ("jittor", "eager"):
         results["machine"].update(sides[name].ask("versions"))
     speed = product_speed(sides["jittor"], sides["eager"])
@@ -122,7 +126,8 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
         for network in NETWORKS:
             weights = str(Path(folder) / f"{network}.npz")
             sides["jittor"].ask("build", network=network, weights=weights)
-            for name in [name for name in sides if name != "jittor"]:
+            sides["plain"].ask("build", network=network, weights=f"{weights}.own", plain=True)
+            for name in [name for name in sides if name in ("eager", "compiled")]:
                 extra = {"compiled": True} if name == "compiled" else {}
                 sides[name].ask("build", network=network, weights=weights, **extra)
             agreement = check(sides["jittor"], sides["eager"], network)
@@ -135,6 +140,9 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
             row = compare(sides, rounds, "evaluate", images=EVALUATED, size=size)
             results["rows"].append(summary(network, "evaluate", size, EVALUATED, row, work, speed))
             print(table(results["rows"][-3:]), flush=True)
+            results["kernels"][network] = {
+                name: sides[name].ask("profile", size=64, steps=20) for name in ("plain", "jittor")
+            }
     for side in sides.values():
         side.close()
     return results
@@ -181,7 +189,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Rows as Markdown."""
     peers = list(rows[0]["ratio"])
     head = ["network", "what", "batch", "Jittor, images/s"]
-    head += [f"against {peer}" for peer in peers] + ["limit", "share of it"]
+    head += [f"against {_PEERS[peer]}" for peer in peers] + ["limit", "share of it"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         lines.append(
@@ -193,6 +201,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def kernels(found: dict[str, list[tuple[str, float]]]) -> str:
+    """Where the time of a training step goes, in Jittor as it comes and here, as Markdown."""
+    plain, ours = dict(found["plain"]), dict(found["jittor"])
+    kinds = sorted({**plain, **ours}, key=lambda kind: -plain.get(kind, 0) - ours.get(kind, 0))
+    lines = ["| kernels | plain Jittor, ms | here, ms |", "| --- | --- | --- |"]
+    for kind in kinds:
+        cells = [f"{side[kind] * 1e3:.2f}" if kind in side else "–" for side in (plain, ours)]
+        if not set(cells) <= {"–", "0.00"}:
+            lines.append(f"| {kind} | {' | '.join(cells)} |")
+    sums = [f"{sum(side.values()) * 1e3:.1f}" for side in (plain, ours)]
+    return "\n".join([*lines, f"| all | {' | '.join(sums)} |"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("torch_python", help="the Python of the environment with PyTorch")
@@ -202,6 +223,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = measure(arguments.torch_python, arguments.rounds, arguments.compiled)
     print(table(results["rows"]))
+    print(kernels(results["kernels"]["tutorial"]))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.shared import fast, networks, runtime
+from stages.shared import curves, digits, fast, networks, params, runtime, training
+from stages.shared.fast import conv, linear, loss, norm, vector
 from stages.shared.runtime import jt
+from stages.shared.weights import Trained
 from tests.bench import worker
+
+# What a kernel is, by a piece of its source or of the name that Jittor gives it.
+_KERNELS = {
+    conv._FORWARD: "convolution",
+    conv._GRAD_X: "convolution, gradient of the input",
+    conv._GRAD_W: "convolution, gradient of the weights",
+    norm._TRAIN: "BatchNorm, ReLU, pooling",
+    norm._GRAD: "BatchNorm, ReLU, pooling, gradient",
+    linear._FORWARD: "linear",
+    linear._GRAD_X: "linear, gradients",
+    linear._GRAD_W: "linear, gradients",
+    loss._FORWARD: "loss and optimizer",
+    loss._GRAD: "loss and optimizer",
+    "const float rate": "loss and optimizer",
+    "mkl_conv_backward_x": "convolution, gradient of the input",
+    "mkl_conv_backward_w": "convolution, gradient of the weights",
+    "mkl_conv": "convolution",
+    "mkl_matmul": "linear and its gradients (one kernel for all three)",
+    "reindex": "convolution with one channel, as loops",
+    "reduce": "sums over arrays",
+    "code": "pooling and its gradient",
+    "": "element by element",
+}
 
 
 class Jittor:
     """One network and its optimizer."""
 
-    def build(self, network: str, weights: str) -> None:
-        """Make the network and write its first weights to the file `weights`."""
+    def build(self, network: str, weights: str, plain: bool = False) -> None:
+        """Make the network and write its first weights to the file `weights`.
+
+        Where `plain` is set, every module of `fast` takes Jittor's own way, here and from now on.
+        """
         runtime.use("cpu", seed=0)
+        if plain:
+            vector.usable = lambda *_: False
         self.network = networks.build(network, worker.IMAGE_SIZE, worker.CLASSES)
         arrays = {name: var.numpy() for name, var in self.network.state_dict().items()}
         np.savez(weights, **arrays)
@@ -54,6 +89,49 @@ class Jittor:
 
         return worker.seconds(work, 1)
 
+    def profile(self, size: int, steps: int) -> list[tuple[str, float]]:
+        """Seconds of a training step by kind of kernel, by Jittor's profiler; the longest first."""
+        self.network.train()
+        images, labels = worker.batch(size, 0)
+        self._step(images, labels)
+        with jt.profile_scope() as report:
+            for _ in range(steps):
+                self._step(images, labels)
+        names, rows = report[0], report[1:]
+        name, total = names.index("Name"), names.index("TotalTime")
+        seconds: dict[str, float] = defaultdict(float)
+        for row in rows:
+            kind = next(kind for piece, kind in _KERNELS.items() if piece.strip() in row[name])
+            seconds[kind] += float(row[total]) / 1e9 / steps
+        return sorted(seconds.items(), key=lambda item: -item[1])
+
+    def shares(self, folder: str, network: str, size: int) -> dict[str, Any]:
+        """What feeding and logging take of the time of an epoch on 20,000 real images."""
+        os.chdir(folder)
+        runtime.use("cpu", seed=0)
+        settings = params.load().train.model_copy(update={"network": network, "batch_size": size})
+        data = digits.load(Path("data/npy"), "train")
+        learn, validate = np.arange(20_000), np.arange(20_000, 20_500)
+        clock = _Clock()
+        trained = Trained(
+            networks.build(network, (28, 28), 10), network, (28, 28), ["?"] * 10, 0, 1
+        )
+        trained.pixels = clock.wrap("feeding", trained.pixels)  # type: ignore[method-assign]
+        cut = digits.batches
+        digits.batches = lambda *args, **named: clock.each("feeding", cut(*args, **named))
+        steps = len(learn) // size
+        with curves.Curves(Path("plots/training"), Path("plots/speed"), steps) as drawn:
+            draw = clock.wrap("logging", drawn.draw)
+            for _ in range(2):  # kernels are compiled in the first
+                clock.seconds.clear()
+                began = time.perf_counter()
+                for event in training.fit(trained, data, learn, validate, settings):
+                    draw(event)
+                whole = time.perf_counter() - began
+        digits.batches = cut
+        taken = {name: seconds / whole for name, seconds in clock.seconds.items()}
+        return {"network": network, "batch": size, "log_every": settings.log_every, **taken}
+
     def _step(self, images: Any, labels: Any) -> float:
         loss = fast.cross_entropy(self.network(jt.array(images)), jt.array(labels))
         self.optimizer.step(loss)
@@ -70,7 +148,34 @@ class Jittor:
         return {"jittor": jt.__version__}
 
 
+class _Clock:
+    """Adds up what calls take, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def wrap(self, name: str, work: Any) -> Any:
+        """The same function, timed."""
+
+        def timed(*args: Any) -> Any:
+            began = time.perf_counter()
+            result = work(*args)
+            self.seconds[name] += time.perf_counter() - began
+            return result
+
+        return timed
+
+    def each(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
+        """The same iterator, timed."""
+        step = self.wrap(name, lambda: next(items, None))
+        while (item := step()) is not None:
+            yield item
+
+
 if __name__ == "__main__":
     side = Jittor()
-    names = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
+    names = (
+        *("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product"),
+        *("profile", "shares"),
+    )
     worker.serve({name: getattr(side, name) for name in names})
