@@ -49,7 +49,13 @@ def main() -> None:
     scores = read_scores(EVALUATION / "metrics.json")
     classes = list(scores.classes)
     result = read_predictions(EVALUATION / "predictions.csv", test, classes)
-    page = card.page(settings.download.dataset, len(train), read_description(MODEL), scores)
+    page = card.page(
+        settings.download.dataset,
+        len(train),
+        read_description(MODEL),
+        scores,
+        np.flatnonzero(result.actual != result.predicted).tolist(),
+    )
     write(draw(curves, train, test, classes, result, settings.plot.smoothing), FIGURES)
     CARD.write_text(page, encoding="utf-8")
 

@@ -6,7 +6,7 @@ nothing that two runs of the same pipeline differ in, so it is the same byte for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -77,12 +77,31 @@ on its SHA-256 alone.
 """,
     "own": "The user's own four IDX files; the pipeline knows nothing more about them.\n",
 }
+# Test images, from 0, in which three or more of five people saw something else than the label: from
+# the answers published with the paper that the page names.
+_CONTESTED = [
+    947,
+    1621,
+    1901,
+    2130,
+    2462,
+    2597,
+    2654,
+    3520,
+    3558,
+    5937,
+    6651,
+    6783,
+    8527,
+    9679,
+    9729,
+]
 _LIMITS = {
     "mnist": """\
-- Some labels are contested. Northcutt, Athalye and Mueller ("Pervasive Label Errors in Test Sets
-  Destabilize Machine Learning Benchmarks", NeurIPS 2021) find 15 of the 10,000 test labels of MNIST
-  to be wrong. The scores here take every label as published, so some of the mistakes may be the
-  label's and not the network's.
+- Some labels are contested: of 15 test images the published label was confirmed by two or fewer of
+  the five people asked by Northcutt, Athalye and Mueller ("Pervasive Label Errors in Test Sets
+  Destabilize Machine Learning Benchmarks", NeurIPS 2021). They are the images {contested}.
+  The scores here take every label as published; {shared} are on those images.
 - The writers were in the United States around 1990. Digits as other places write them, such as a 1
   with a long upstroke or a 7 with a bar, are fewer.
 - A picture holds one digit. Numbers of several digits must be cut apart first.
@@ -110,7 +129,13 @@ def scores(text: str) -> Scores:
     return _read(Scores, text)
 
 
-def page(dataset: str, training_images: int, about: Description, found: Scores) -> str:
+def page(
+    dataset: str,
+    training_images: int,
+    about: Description,
+    found: Scores,
+    misread: Collection[int],
+) -> str:
     """Write the card, for a folder that has the figures in its subfolder figures/.
 
     Args:
@@ -118,6 +143,7 @@ def page(dataset: str, training_images: int, about: Description, found: Scores) 
         training_images: how many there are, those held out among them.
         about: the network.
         found: its scores on the test images.
+        misread: the numbers of the test images that it misreads, from 0.
 
     Returns:
         Markdown, of lines of any length, with a line end after the last.
@@ -147,6 +173,10 @@ def page(dataset: str, training_images: int, about: Description, found: Scores) 
         ],
     )
     versions = _table(("program", "version"), sorted(about.versions.items()))
+    limits = _LIMITS[dataset].format(
+        contested=f"{', '.join(map(str, _CONTESTED[:-1]))} and {_CONTESTED[-1]}, counted from 0",
+        shared=f"{len({*_CONTESTED} & {*misread})} of the {found.errors:,} mistakes",
+    )
     return f"""# Model card: `{about.network}` on {_NAMES[dataset]}
 
 **{found.accuracy:.2%}** of the {found.images:,} test images are read correctly, {found.errors:,}
@@ -202,7 +232,7 @@ the test set, counted from 0.
 
 ## Limits
 
-{_LIMITS[dataset]}- It knows {len(about.classes)} classes and nothing else. Whatever
+{limits}- It knows {len(about.classes)} classes and nothing else. Whatever
   a picture shows gets one of them, often with high confidence.
 - These are the scores of one network, of one seed; another seed gives others. The interval above
   says only how far the choice of the test images may move the accuracy.
@@ -211,7 +241,11 @@ the test set, counted from 0.
 
 {versions}
 
-Times and hardware are left out: they differ from run to run, and this page must not.
+## Hardware and times
+
+This page is the same byte for byte after every run, so it holds no times. How long the recipes
+train, and on which processor, is measured apart and stands in the
+[README](../README.md#results).
 """
 
 

@@ -111,11 +111,11 @@ class Jittor:
         runtime.use("cpu", seed=0)
         settings = params.load().train.model_copy(update={"network": network, "batch_size": size})
         data = digits.load(Path("data/npy"), "train")
-        learn, validate = np.arange(20_000), np.arange(20_000, 20_500)
+        learn, validate = digits.split(len(data), 500, seed=0)
+        learn = learn[:20_000]
         clock = _Clock()
-        trained = Trained(
-            networks.build(network, (28, 28), 10), network, (28, 28), ["?"] * 10, 0, 1
-        )
+        module = networks.build(network, worker.IMAGE_SIZE, worker.CLASSES)
+        trained = Trained(module, network, worker.IMAGE_SIZE, ["?"] * worker.CLASSES, 0, 1)
         trained.pixels = clock.wrap("feeding", trained.pixels)  # type: ignore[method-assign]
         cut = digits.batches
         digits.batches = lambda *args, **named: clock.each("feeding", cut(*args, **named))
