@@ -49,6 +49,7 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
         ("epochs: 1", "epochs: 0", "train.epochs is 0, expected"),
         ("device: auto", "device: gpu", "train.device is 'gpu', expected 'auto', 'cpu' or 'cuda'"),
         ("classes: 10", "classes: 1000", "decode.classes is 1000, expected"),
+        ("formats: []", "formats: [tf]", "export.formats.0 is 'tf', expected 'onnx'"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value(
@@ -58,6 +59,7 @@ def test_what_is_wrong_is_named_with_its_value(
     with pytest.raises(params.ParamsError) as caught:
         params.load(path)
     assert f"{path}: {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [1,", "train: 3"])

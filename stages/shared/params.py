@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from stages.shared.errors import UserError
 
+_UNKNOWN = "extra_forbidden"  # pydantic's name for a key that no block has
+
 
 class ParamsError(UserError):
     """A key or a value of params.yaml that the pipeline cannot use."""
@@ -136,7 +138,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate({} if tree is None else tree)
     except ValidationError as error:
-        problems = [_describe(dict(problem)) for problem in error.errors()]
+        found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
+        # A misspelt key is missing as well; its own line says so better.
+        meant = {(*p["loc"][:-1], _nearest(p["loc"])) for p in found if p["type"] == _UNKNOWN}
+        told = [p for p in found if p["type"] != "missing" or p["loc"] not in meant]
+        problems = [_describe(problem) for problem in told]
         raise ParamsError("\n       ".join(f"{path}: {text}" for text in problems)) from None
 
 
@@ -146,13 +152,20 @@ def _describe(problem: dict[str, Any]) -> str:
     key = ".".join(str(part) for part in place) or "the file"
     if problem["type"] == "missing":
         return f"{key} is missing"
-    if problem["type"] == "extra_forbidden":
-        known = list(_block_at(place[:-1]).model_fields)
-        near = difflib.get_close_matches(str(place[-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+    if problem["type"] == _UNKNOWN:
+        near = _nearest(place)
+        known = ", ".join(_block_at(place[:-1]).model_fields)
+        hint = f"did you mean {near}?" if near else f"known keys: {known}"
         return f"{key} is not a known key; {hint}"
     expected = problem["msg"].removeprefix("Input should be ")
     return f"{key} is {problem['input']!r}, expected {expected}"
+
+
+def _nearest(place: tuple[int | str, ...]) -> str | None:
+    """The known key that looks most like the one at `place`."""
+    known = list(_block_at(place[:-1]).model_fields)
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    return near[0] if near else None
 
 
 def _block_at(place: tuple[int | str, ...]) -> type[_Block]:

@@ -143,6 +143,10 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
             results["kernels"][network] = {
                 name: sides[name].ask("profile", size=64, steps=20) for name in ("plain", "jittor")
             }
+    results["accuracy"] = {
+        name: [sides[name].ask("accuracy", folder=str(TOP), seed=seed) for seed in range(5)]
+        for name in ("plain", "jittor")
+    }
     for side in sides.values():
         side.close()
     return results
@@ -221,9 +225,15 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="torch.compile as a third side")
     parser.add_argument("--json", type=Path, help="where the results go")
     arguments = parser.parse_args()
+    if not (TOP / "data/npy").exists():
+        raise SystemExit("error: data/npy: no such folder; `make repro` makes it")
     results = measure(arguments.torch_python, arguments.rounds, arguments.compiled)
     print(table(results["rows"]))
     print(kernels(results["kernels"]["tutorial"]))
+    for name, found in results["accuracy"].items():
+        mean, deviation = statistics.mean(found), statistics.stdev(found)
+        kind = _PEERS.get(name, "these kernels")
+        print(f"accuracy of compact with {kind}: {mean:.2%} ± {deviation:.2%}, n = {len(found)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
