@@ -212,14 +212,23 @@ _GRAD_W = """
                         }
             }
         }
-        #pragma omp for schedule(static)
-        for (int q = 0; q <= C * T; q++)
+        #pragma omp for schedule(static) nowait
+        for (int q = 0; q < C * T; q++)
             for (int o = 0; o < O; o++) {
                 float sum = 0;
-                const float* from = partial + (q < C * T ? q : Q) * WIDE + o;
+                const float* from = partial + q * WIDE + o;
                 for (int group = 0; group < groups; group++) sum += from[group * size];
-                (q < C * T ? out0_p[o * C * T + q] : out1_p[o]) = sum;
+                out0_p[o * C * T + q] = sum;
             }
+        // Apart from the loop above: -Ofast lets the compiler turn one store out of two into both,
+        // and a thread would then write back what another has just changed.
+        #pragma omp for schedule(static)
+        for (int o = 0; o < O; o++) {
+            float sum = 0;
+            const float* from = partial + Q * WIDE + o;
+            for (int group = 0; group < groups; group++) sum += from[group * size];
+            out1_p[o] = sum;
+        }
     }
 """
 
