@@ -7,7 +7,7 @@ SHELL := /bin/sh
 .PHONY: help setup repro tutorial fast accurate results test lint bench doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
-# command that the target is about: `make fast ARGS="-S train.seed=1"`.
+# command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
 export PYTHON
 PYTHON ?=
 ARGS ?=
@@ -16,6 +16,13 @@ ARGS ?=
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	--require-hashes --no-deps --no-build-isolation --use-pep517
+
+# DVC takes the workspace as it is, so what an earlier recipe set in params.yaml would count as well.
+define AS_COMMITTED
+git diff --quiet HEAD -- params.yaml || \
+{ echo 'error: params.yaml differs from the last commit, and a recipe starts from that;' \
+	'`git restore params.yaml` or commit it first' >&2; exit 1; }
+endef
 
 # doctor.py finds the Python that fits; any Python from 3.8 on can run it.
 define DOCTOR
@@ -49,14 +56,17 @@ repro: setup .venv/.core ## run the pipeline, as far as something changed, and p
 	@$(IN_VENV) python -m stages.score
 
 tutorial: setup ## run the tutorial's recipe as an experiment of DVC
+	@$(AS_COMMITTED)
 	$(IN_VENV) dvc exp run -n tutorial $(ARGS)
 
 fast: setup ## run the recipe made for speed as an experiment of DVC
+	@$(AS_COMMITTED)
 	$(IN_VENV) dvc exp run -n fast -S train.network=compact -S train.epochs=4 \
 		-S train.batch_size=256 -S train.learning_rate=0.2 -S train.nesterov=true \
 		-S train.schedule=one_cycle $(ARGS)
 
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC
+	@$(AS_COMMITTED)
 	$(IN_VENV) dvc exp run -n accurate -S train.network=deep -S train.epochs=22 \
 		-S train.batch_size=128 -S train.nesterov=true -S train.schedule=one_cycle \
 		-S train.weight_decay=0.0005 -S train.moving_average=0.998 -S train.augment.shift=2 \
@@ -103,7 +113,7 @@ setup: .venv/.ready .dvc/plots/page.html ## make .venv and install what requirem
 # Three packages come as source only. What builds them is of the lock too, and so comes first.
 .venv/.ready: requirements.txt
 	@python=$$($(DOCTOR) --check) && rm -rf .venv && \
-	echo "Making .venv with $$python and installing about 160 packages (0.7 GB): a minute or two." && \
+	echo "Making .venv with $$python and installing about 190 packages (0.9 GB): a minute or two." && \
 	"$$python" -m venv .venv && \
 	awk '/^[a-z]/ { on = /^(setuptools|wheel)==/ } on' requirements.txt > .venv/builders.txt && \
 	$(PIP_INSTALL) -r .venv/builders.txt && \

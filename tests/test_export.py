@@ -13,7 +13,7 @@ import pytest
 
 from stages import export
 from stages.shared import interchange, networks, runtime, weights
-from stages.shared.runtime import jt, nn
+from stages.shared.runtime import nn
 from stages.shared.weights import Trained
 from tests.conftest import Repository
 
@@ -71,12 +71,19 @@ def test_a_graph_with_other_logits_is_refused() -> None:
         export.check(model.SerializeToString(), some, network.logits(some), batch_size=5)
 
 
+def test_a_graph_that_gives_no_number_is_refused() -> None:
+    network, some = trained("compact", (28, 28)), images(2, (28, 28))
+    content = interchange.model(network).SerializeToString()
+    nothing = np.full_like(network.logits(some), np.nan)
+    with pytest.raises(export.ExportError, match="differ by nan"):
+        export.check(content, some, nothing, batch_size=2)
+
+
 def test_a_layer_that_it_does_not_know_is_named() -> None:
     network = trained("compact", (28, 28))
     network.network.extra = nn.GroupNorm(2, 4)
     with pytest.raises(TypeError, match="extra is a GroupNorm"):
         interchange.model(network)
-    jt.clean()
 
 
 @pytest.mark.slow

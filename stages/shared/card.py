@@ -79,23 +79,10 @@ on its SHA-256 alone.
 }
 # Test images, from 0, in which three or more of five people saw something else than the label: from
 # the answers published with the paper that the page names.
-_CONTESTED = [
-    947,
-    1621,
-    1901,
-    2130,
-    2462,
-    2597,
-    2654,
-    3520,
-    3558,
-    5937,
-    6651,
-    6783,
-    8527,
-    9679,
-    9729,
-]
+_CONTESTED = (
+    *(947, 1621, 1901, 2130, 2462, 2597, 2654, 3520),
+    *(3558, 5937, 6651, 6783, 8527, 9679, 9729),
+)
 _LIMITS = {
     "mnist": """\
 - Some labels are contested: of 15 test images the published label was confirmed by two or fewer of

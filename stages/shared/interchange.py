@@ -49,6 +49,9 @@ def model(trained: Trained) -> onnx.ModelProto:
     Returns:
         A graph from `images`, uint8 (N, H, W), to `logits`, float32 (N, classes), for any N; its
         metadata holds the names of the classes as a JSON list.
+
+    Raises:
+        TypeError: a layer is of another kind.
     """
     graph = _Graph("images")
     graph.add("Cast", to=onnx.TensorProto.FLOAT)
@@ -86,14 +89,11 @@ def _translate(graph: _Graph, name: str, layer: Any, arrays: dict[str, NDArray[A
         return [graph.constant(key, arrays[key]) for key in names if key in arrays]
 
     if isinstance(layer, Conv):
-        (top, left), strides = layer.padding, list(layer.stride)
+        top, left = layer.padding
         pads = [top, left, top, left]
-        graph.add(
-            *("Conv", *stored("weight", "bias")),
-            kernel_shape=list(layer.kernel_size),
-            strides=strides,
-            pads=pads,
-        )
+        size, strides = list(layer.kernel_size), list(layer.stride)
+        names = stored("weight", "bias")
+        graph.add("Conv", *names, kernel_shape=size, strides=strides, pads=pads)
     elif isinstance(layer, BatchNorm):
         names = stored("weight", "bias", "running_mean", "running_var")
         graph.add("BatchNormalization", *names, epsilon=layer.eps)

@@ -1,6 +1,6 @@
-"""Compare Jittor with PyTorch on this machine, in turns, and write a table and a JSON file.
+"""Compare this project's networks with plain Jittor and PyTorch, in turns, on this machine.
 
-Both sides run in a process of their own and one works while the others wait. A measurement is a
+All sides run in processes of their own and one works while the others wait. A measurement is a
 round of A B A B...: the ratio is taken within each round, since what else the machine does changes
 from round to round, and the median of the ratios is the result.
 """
@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,45 +17,13 @@ from typing import Any
 
 import numpy as np
 
-TOP = Path(__file__).parents[2]
+from tests.bench.common import TOP, Side, machine, markdown
+
 NETWORKS = ("tutorial", "compact", "deep")
 BATCHES = (64, 256)
 EVALUATED = 10_000
 STEPS_IN_A_TURN = 10
-
-
 _PEERS = {"plain": "plain Jittor", "eager": "PyTorch eager", "compiled": "`torch.compile`"}
-
-
-class Side:
-    """A process that answers for one framework."""
-
-    def __init__(self, python: str, module: str) -> None:
-        self.module = module
-        self.process = subprocess.Popen(
-            [python, "-m", f"tests.bench.{module}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=TOP,
-        )
-
-    def ask(self, action: str, **arguments: Any) -> Any:
-        """Send a request and wait for the answer."""
-        assert self.process.stdin
-        assert self.process.stdout
-        print(json.dumps([action, arguments]), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"error: {self.module} died on {action} {arguments}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def check(jittor: Side, torch: Side, network: str) -> dict[str, float]:
@@ -127,9 +92,9 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
             weights = str(Path(folder) / f"{network}.npz")
             sides["jittor"].ask("build", network=network, weights=weights)
             sides["plain"].ask("build", network=network, weights=f"{weights}.own", plain=True)
-            for name in [name for name in sides if name in ("eager", "compiled")]:
-                extra = {"compiled": True} if name == "compiled" else {}
-                sides[name].ask("build", network=network, weights=weights, **extra)
+            sides["eager"].ask("build", network=network, weights=weights)
+            if compiled:
+                sides["compiled"].ask("build", network=network, weights=weights, compiled=True)
             agreement = check(sides["jittor"], sides["eager"], network)
             results["agreement"][network] = agreement
             work = sides["eager"].ask("multiply_adds")
@@ -144,7 +109,7 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
                 name: sides[name].ask("profile", size=64, steps=20) for name in ("plain", "jittor")
             }
     results["accuracy"] = {
-        name: [sides[name].ask("accuracy", folder=str(TOP), seed=seed) for seed in range(5)]
+        name: [sides[name].ask("accuracy", seed=seed) for seed in range(5)]
         for name in ("plain", "jittor")
     }
     for side in sides.values():
@@ -177,45 +142,34 @@ def summary(
     }
 
 
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-    }
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as Markdown."""
     peers = list(rows[0]["ratio"])
     head = ["network", "what", "batch", "Jittor, images/s"]
     head += [f"against {_PEERS[peer]}" for peer in peers] + ["limit", "share of it"]
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        lines.append(
+    return markdown(
+        head,
+        [
             [row["network"], row["what"], str(row["batch"])]
             + [f"{row['images_per_second']['jittor']:,.0f}"]
             + [f"{row['ratio'][peer]:.2f} ×" for peer in peers]
             + [f"{row['limit']:,.0f}", f"{row['share_of_limit']:.0%}"]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            for row in rows
+        ],
+    )
 
 
 def kernels(found: dict[str, list[tuple[str, float]]]) -> str:
     """Where the time of a training step goes, in Jittor as it comes and here, as Markdown."""
     plain, ours = dict(found["plain"]), dict(found["jittor"])
     kinds = sorted({**plain, **ours}, key=lambda kind: -plain.get(kind, 0) - ours.get(kind, 0))
-    lines = ["| kernels | plain Jittor, ms | here, ms |", "| --- | --- | --- |"]
+    rows = []
     for kind in kinds:
         cells = [f"{side[kind] * 1e3:.2f}" if kind in side else "–" for side in (plain, ours)]
         if not set(cells) <= {"–", "0.00"}:
-            lines.append(f"| {kind} | {' | '.join(cells)} |")
-    sums = [f"{sum(side.values()) * 1e3:.1f}" for side in (plain, ours)]
-    return "\n".join([*lines, f"| all | {' | '.join(sums)} |"])
+            rows.append([kind, *cells])
+    rows.append(["all", *(f"{sum(side.values()) * 1e3:.1f}" for side in (plain, ours))])
+    return markdown(["kernels", "plain Jittor, ms", "here, ms"], rows)
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """What the pipeline itself costs: its stages, DVC, feeding, logging, and how it all grows.
 
-Everything runs in a folder of its own with a clone of the last commit; nothing of the working tree
-changes. It writes a table and a JSON file.
+The stages and `dvc repro` run in a clone of the last commit, the rest with this tree's code in folders
+that are removed again; they take 10 GB for a while. It writes tables and a JSON file.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -24,7 +25,8 @@ from typing import Any
 import yaml
 
 from stages.shared import idx
-from tests.bench.__main__ import TOP, Side, machine
+from tests.bench import common
+from tests.bench.common import TOP, Side, machine, markdown
 
 STAGES = ("download", "decode", "train", "evaluate", "plot")
 GROWTH = (1, 10, 100)  # times the 60,000 training images
@@ -48,10 +50,11 @@ def measured(command: list[str], folder: Path, **variables: str) -> dict[str, fl
 
         def watch() -> None:
             status = Path(f"/proc/{process.pid}/status")
-            while not done.wait(0.02):
-                for line in status.read_text().splitlines():
-                    if line.startswith("RssAnon:"):
-                        own.append(int(line.split()[1]))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                while not done.wait(0.02):
+                    for line in status.read_text().splitlines():
+                        if line.startswith("RssAnon:"):
+                            own.append(int(line.split()[1]))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -160,14 +163,12 @@ def growth(folder: Path, scratch: Path) -> list[dict[str, Any]]:
         tree["train"] |= {"network": "compact", "batch_size": 256, "log_every": 100}
         (place / "params.yaml").write_text(yaml.safe_dump(tree))
         decode, train = (measured(command(stage), place) for stage in ("decode", "train"))
-        lines = (place / "plots/speed/plots/metrics/images_per_second.tsv").read_text().split()
-        speed = statistics.median(float(value) for value in lines[3::2])
         rows.append(
             {
                 "images": count,
                 "decode_seconds_per_thousand": decode["seconds"] * 1000 / count,
                 "decode_own_mb": decode["own_mb"],
-                "train_seconds_per_thousand": 1000 / speed,
+                "train_seconds_per_thousand": 1000 / common.images_per_second(place),
                 "train_own_mb": train["own_mb"],
                 "train_peak_mb": train["peak_mb"],
             }
@@ -196,11 +197,16 @@ def repeat(source: Path, target: Path, times: int) -> int:
 def tables(results: dict[str, Any]) -> str:
     """All results as Markdown."""
     stage_rows = [
-        f"`{name}`|{one['cold_seconds']:.1f} s|{one['seconds']:.1f} s|{one['peak_mb']:,.0f} MB"
+        [
+            name,
+            f"{one['cold_seconds']:.1f} s",
+            f"{one['seconds']:.1f} s",
+            f"{one['peak_mb']:,.0f} MB",
+        ]
         for name, one in results["stages"].items()
     ]
     share_rows = [
-        f"`{one['network']}`|{one['batch']}|{one['feeding']:.1%}|{one['logging']:.1%}"
+        [one["network"], str(one["batch"]), f"{one['feeding']:.1%}", f"{one['logging']:.1%}"]
         for one in results["shares"]
     ]
     pairs = {
@@ -209,29 +215,30 @@ def tables(results: dict[str, Any]) -> str:
         "decoding MNIST from gzip, inflating it": results["decode"]["gzipped"],
     }
     pair_rows = [
-        f"{what}|{one['seconds'][0]:.2f} s|{one['seconds'][1]:.2f} s|{one['ratio']:.2f} ×"
+        [what, *(f"{seconds:.2f} s" for seconds in one["seconds"]), f"{one['ratio']:.2f} ×"]
         for what, one in pairs.items()
     ]
     growth_rows = [
-        f"{one['images']:,}|{one['decode_seconds_per_thousand'] * 1e3:.2f} ms"
-        f"|{one['decode_own_mb']:,.0f} MB|{one['train_seconds_per_thousand'] * 1e3:.1f} ms"
-        f"|{one['train_own_mb']:,.0f} MB"
+        [
+            f"{one['images']:,}",
+            f"{one['decode_seconds_per_thousand'] * 1e3:.2f} ms",
+            f"{one['decode_own_mb']:,.0f} MB",
+            f"{one['train_seconds_per_thousand'] * 1e3:.1f} ms",
+            f"{one['train_own_mb']:,.0f} MB",
+        ]
         for one in results["growth"]
     ]
     return "\n\n".join(
         (
-            table("stage|cold|warm|peak memory", stage_rows),
-            table("network|batch|feeding|logging", share_rows),
-            table("one, the other|one|the other|ratio", pair_rows),
-            table("images|decode, a thousand|its memory|train, a thousand|its memory", growth_rows),
+            markdown(["stage", "cold", "warm", "peak memory"], stage_rows),
+            markdown(["network", "batch", "feeding", "logging"], share_rows),
+            markdown(["one, the other", "one", "the other", "ratio"], pair_rows),
+            markdown(
+                ["images", "decode, a thousand", "its memory", "train, a thousand", "its memory"],
+                growth_rows,
+            ),
         )
     )
-
-
-def table(head: str, rows: list[str]) -> str:
-    """Rows of cells, with bars between them, as Markdown."""
-    lines = [head, "|".join(["---"] * len(head.split("|"))), *rows]
-    return "\n".join(f"| {line.replace('|', ' | ')} |" for line in lines)
 
 
 def main() -> None:
@@ -241,8 +248,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        clone = scratch / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(TOP), str(clone)], check=True)
+        clone = common.clone(scratch)
         results["stages"] = stages(clone)
         results["decode"] = decoding(clone, scratch)
         side = Side(sys.executable, "jittor_side")

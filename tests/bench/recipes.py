@@ -10,7 +10,6 @@ taken anew before each run.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -24,9 +23,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from safetensors import safe_open
+from safetensors.numpy import load_file
 
-from tests.bench.__main__ import TOP, Side, machine
+from tests.bench import common
+from tests.bench.common import TOP, Side, machine, markdown
 
 RECIPES = ("tutorial", "fast", "accurate")
 TRAINING_IMAGES = 60_000
@@ -55,8 +55,15 @@ class Peer:
 
 def line(recipe: str) -> list[str]:
     """The words of the `dvc exp run` command that a make target runs."""
+    # What an outer make was given is not for this one.
+    environment = {k: v for k, v in os.environ.items() if k not in ("ARGS", "MAKEFLAGS")}
     printed = subprocess.run(
-        ["make", "--dry-run", recipe], cwd=TOP, capture_output=True, text=True, check=True
+        ["make", "--dry-run", recipe],
+        cwd=TOP,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     found = re.search(r"dvc exp run .*", printed.replace("\\\n", " "))
     assert found, printed
@@ -65,8 +72,7 @@ def line(recipe: str) -> list[str]:
 
 def clone(folder: Path) -> Path:
     """A clone of the last commit that shares this repository's cache of DVC."""
-    path = folder / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(TOP), str(path)], check=True)
+    path = common.clone(folder)
     cache = subprocess.run(
         ["dvc", "cache", "dir"], cwd=TOP, capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -82,15 +88,10 @@ def run(recipe: str, seed: int, path: Path, peer: Peer) -> dict[str, Any]:
     shutil.rmtree(path / "plots/speed", ignore_errors=True)
     # What the run before set in params.yaml would count for this one as well.
     subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=path, check=True)
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    subprocess.run(command, cwd=path, check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=path, check=True, stdout=subprocess.DEVNULL)
     scores = json.loads((path / "plots/evaluation/metrics.json").read_text())
     settings = yaml.safe_load((path / "params.yaml").read_text())["train"]
-    curve = path / "plots/speed/plots/metrics/images_per_second.tsv"
-    with curve.open(encoding="utf-8") as file:
-        speeds = [float(row["images_per_second"]) for row in csv.DictReader(file, delimiter="\t")]
-    with safe_open(path / "models/digits.safetensors", framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    arrays = load_file(path / "models/digits.safetensors")
     learned = [array.size for name, array in arrays.items() if "running" not in name]
     images = (TRAINING_IMAGES - settings["validation_images"]) * settings["epochs"]
     return {
@@ -100,11 +101,12 @@ def run(recipe: str, seed: int, path: Path, peer: Peer) -> dict[str, Any]:
         "epochs": settings["epochs"],
         "parameters": sum(learned),
         "multiply_adds": peer.work[settings["network"]],
-        "seconds": images / statistics.median(speeds),
+        "seconds": images / common.images_per_second(path),
         "torch_epoch_seconds": epoch,
         "errors": scores["errors"],
         "accuracy": scores["accuracy"],
         "calibration_error": scores["calibration_error"],
+        "machine": machine(),
     }
 
 
@@ -112,13 +114,14 @@ def table(runs: list[dict[str, Any]]) -> str:
     """Runs as Markdown, a row for each recipe."""
     head = ["recipe", "network", "epochs", "parameters", "multiply-adds", "training time"]
     head += ["in PyTorch's epochs", "test accuracy, mean ± sd", "n", "errors of 10,000"]
-    lines = [[*head, "calibration error"], ["---"] * (len(head) + 1)]
+    head += ["calibration error"]
+    lines = []
     for recipe in RECIPES:
         rows = [one for one in runs if one["recipe"] == recipe]
         if not rows:
             continue
         accuracy = np.array([row["accuracy"] for row in rows]) * 100
-        deviation = accuracy.std(ddof=1) if len(rows) > 1 else 0.0
+        deviation = f" ± {accuracy.std(ddof=1):.2f}" if len(rows) > 1 else ""
         epochs = statistics.median(row["seconds"] / row["torch_epoch_seconds"] for row in rows)
         lines.append(
             [
@@ -129,13 +132,13 @@ def table(runs: list[dict[str, Any]]) -> str:
                 f"{rows[0]['multiply_adds'] / 1e6:.3g} million",
                 f"{statistics.median(row['seconds'] for row in rows):,.1f} s",
                 f"{epochs:.2g}",
-                f"{accuracy.mean():.2f} % ± {deviation:.2f}",
+                f"{accuracy.mean():.2f} %{deviation}",
                 str(len(rows)),
                 f"{np.mean([row['errors'] for row in rows]):.1f}",
                 f"{np.mean([row['calibration_error'] for row in rows]):.4f}",
             ]
         )
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return markdown(head, lines)
 
 
 def main() -> None:
@@ -146,10 +149,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     arguments = parser.parse_args()
     peer = Peer(arguments.torch_python)
-    results: dict[str, Any] = {"machine": {}, "runs": []}
+    runs: list[dict[str, Any]] = []
     if arguments.json.exists():
-        results = json.loads(arguments.json.read_text(encoding="utf-8"))
-    results["machine"] = machine() | peer.torch.ask("versions")
+        runs = json.loads(arguments.json.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         path = clone(Path(folder))
         for recipe in arguments.recipes:
@@ -157,10 +159,10 @@ def main() -> None:
                 new = run(recipe, seed, path, peer)
                 print(f"{recipe}, seed {seed}: {new['errors']} errors, {new['seconds']:,.1f} s")
                 same = (recipe, seed)
-                kept = [r for r in results["runs"] if (r["recipe"], r["seed"]) != same]
-                results["runs"] = sorted([*kept, new], key=lambda r: (r["recipe"], r["seed"]))
-                arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(table(results["runs"]))
+                kept = [r for r in runs if (r["recipe"], r["seed"]) != same]
+                runs = sorted([*kept, new], key=lambda r: (r["recipe"], r["seed"]))
+                arguments.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    print(table(runs))
 
 
 if __name__ == "__main__":
