@@ -113,7 +113,7 @@ setup: .venv/.ready .dvc/plots/page.html ## make .venv and install what requirem
 # Three packages come as source only. What builds them is of the lock too, and so comes first.
 .venv/.ready: requirements.txt
 	@python=$$($(DOCTOR) --check) && rm -rf .venv && \
-	echo "Making .venv with $$python and installing about 190 packages (0.9 GB): a minute or two." && \
+	echo "Making .venv with $$python and installing about 200 packages (1.2 GB): a minute or two." && \
 	"$$python" -m venv .venv && \
 	awk '/^[a-z]/ { on = /^(setuptools|wheel)==/ } on' requirements.txt > .venv/builders.txt && \
 	$(PIP_INSTALL) -r .venv/builders.txt && \

@@ -1,7 +1,7 @@
 """What the pipeline itself costs: its stages, DVC, feeding, logging, and how it all grows.
 
-The stages and `dvc repro` run in a clone of the last commit, the rest with this tree's code in folders
-that are removed again; they take 10 GB for a while. It writes tables and a JSON file.
+The stages and `dvc repro` run in a clone of the last commit, the rest with this tree's code in
+folders that are removed again; they take 10 GB for a while. It writes tables and a JSON file.
 """
 
 from __future__ import annotations
