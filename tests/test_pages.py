@@ -38,7 +38,8 @@ WIDTH = 1400  # pixels, of the window and, above what fits beside another, of th
 
 def stand_in(repository: Repository) -> None:
     """Write something in the place of each dependency and output that is not there."""
-    for stage in yaml.safe_load((repository.path / "dvc.yaml").read_text())["stages"].values():
+    stages = yaml.safe_load((repository.path / "dvc.yaml").read_text())["stages"].values()
+    for stage in (stage for stage in stages if "foreach" not in stage):
         for entry in [*stage["deps"], *stage["outs"]]:
             path = repository.path / (entry if isinstance(entry, str) else next(iter(entry)))
             if not path.exists():
