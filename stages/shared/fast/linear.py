@@ -53,11 +53,12 @@ _FORWARD = """
     #pragma omp parallel
     {
         #pragma omp for schedule(static)
-        for (int k0 = 0; k0 < I; k0 += V)
-            for (int n0 = 0; n0 < step; n0 += V)
-                for (int k = k0; k < std::min(I, k0 + V); k++)
-                    for (int n = n0; n < n0 + V; n++)
-                        turned[(long)k * step + n] = n < N ? in0_p[(long)n * I + k] : 0.f;
+        for (int k = 0; k < I; k += V) {
+            float* rows = turned + (long)k * step;
+            const int count = std::min(V, I - k);
+            if (N < step) memset(rows, 0, (long)count * step * 4);
+            turn(in0_p + k, I, N, count, rows, step);
+        }
         #pragma omp for schedule(static)
         for (int part = 0; part < parts; part++) {
             const int first = (long)O * part / parts, last = (long)O * (part + 1) / parts;
@@ -73,71 +74,95 @@ _FORWARD = """
             }
         }
         #pragma omp for schedule(static)
-        for (int n = 0; n < N; n++)
-            for (int o = 0; o < O; o++) {
-                float y = sums[(long)o * step + n] + (BIAS ? in2_p[o] : 0.f);
-                out_p[(long)n * O + o] = RELU && !(y > 0) ? 0.f : y;
-            }
+        for (int n = 0; n < N; n += V) {
+            const int count = std::min(V, N - n);
+            turn(sums + n, step, O, count, out_p + (long)n * O, O);
+            for (float* y = out_p + (long)n * O; y < out_p + (long)(n + count) * O; y += O)
+                for (int o = 0; o < O; o++) {
+                    const float z = y[o] + (BIAS ? in2_p[o] : 0.f);
+                    y[o] = RELU && !(z > 0) ? 0.f : z;
+                }
+        }
     }
 """
 
-# out[m][p] = sum over c of a[c][m] * x[c][p], a panel of columns p at a time.
+# out[m][p] = sum over c of a(c, m) * x[c][p], where a(c, m) = a[c * step + m * line]. The columns p
+# go by in panels that stay in the cache, and a tile of rows by COLS vectors is summed in registers.
 _PRODUCT = """
 namespace {
-constexpr int PANEL = 4 * COLS * V;
+constexpr int ROWS = REGISTERS == 32 ? 8 : 4, COLS = 3, PANEL = 2 * COLS * V;
 
-// `packed` holds a as [m / ROWS][c][m % ROWS], with zeros to fill the last block.
-inline void product(const float* packed, int M, const float* x, int C, int P, float* out) {
+template <int rows, int n>
+inline void sums(const float* a, long step, long line, const float* x, int C, float* out, long to) {
+    vec acc[rows][n] = {};
+    for (int c = 0; c < C; c++, a += step, x += PANEL) {
+        vec xv[n];
+        #pragma GCC unroll 4
+        for (int v = 0; v < n; v++) xv[v] = load(x + v * V);
+        #pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+            #pragma GCC unroll 4
+            for (int v = 0; v < n; v++) acc[r][v] += xv[v] * a[r * line];
+    }
+    #pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        #pragma GCC unroll 4
+        for (int v = 0; v < n; v++) store(out + r * to + v * V, acc[r][v]);
+}
+
+template <int rows>
+inline void row_of_sums(const float* a, long step, long line, const float* x, int C, int width,
+                        float* out, long to) {
+    float last[ROWS * V];
+    int p = 0;
+    for (; p + COLS * V <= width; p += COLS * V)
+        sums<rows, COLS>(a, step, line, x + p, C, out + p, to);
+    for (; p + V <= width; p += V) sums<rows, 1>(a, step, line, x + p, C, out + p, to);
+    if (p == width) return;
+    sums<rows, 1>(a, step, line, x + p, C, last, V);
+    for (int r = 0; r < rows; r++) memcpy(out + r * to + p, last + r * V, (width - p) * 4);
+}
+
+inline void product(const float* a, long step, long line, int M, const float* x, int C, int P,
+                    float* out) {
     #pragma omp parallel
     {
-        float* panel = scratch<2>((size_t)C * PANEL);
-        float* rows = scratch<3>(ROWS * PANEL);
-        const int tap = 0;
+        float* panel = scratch<1>((size_t)C * PANEL);
         #pragma omp for schedule(static)
         for (int p = 0; p < P; p += PANEL) {
             const int width = std::min(PANEL, P - p);
             for (int c = 0; c < C; c++) memcpy(panel + c * PANEL, x + (long)c * P + p, width * 4);
-            for (int m = 0; m < M; m += ROWS) {
-                const bool direct = m + ROWS <= M && width % V == 0;
-                rows_of_sums(panel, PANEL, C, &tap, 1, packed + (long)m * C,
-                             direct ? out + (long)m * P + p : rows, direct ? P : PANEL,
-                             ceil_div(width, V));
-                for (int r = 0; !direct && r < std::min(ROWS, M - m); r++)
-                    memcpy(out + (long)(m + r) * P + p, rows + r * PANEL, width * 4);
-            }
+            int m = 0;
+            for (; m + ROWS <= M; m += ROWS)
+                row_of_sums<ROWS>(a + m * line, step, line, panel, C, width, out + (long)m * P + p, P);
+            for (; m < M; m++)
+                row_of_sums<1>(a + m * line, step, line, panel, C, width, out + (long)m * P + p, P);
         }
     }
+}
+
+// What of dy comes through ReLU.
+inline const float* masked(const float* dy, const float* y, int count) {
+    if (!RELU) return dy;
+    float* room = scratch<0>(count);
+    for (int i = 0; i < count; i++) room[i] = y[i] > 0 ? dy[i] : 0.f;
+    return room;
 }
 }  // namespace
 """
 
 _GRAD_X = """
     const int N = in0_shape0, O = in1_shape0, I = in1_shape1;
-    const int blocks = ceil_div(N, ROWS);
-    float* packed = scratch<0>((size_t)blocks * ROWS * O);
-    for (int n = 0; n < blocks * ROWS; n++)
-        for (int o = 0; o < O; o++) {
-            float g = n < N ? in0_p[n * O + o] : 0.f;
-            if (RELU && n < N && !(in2_p[n * O + o] > 0)) g = 0;
-            packed[(long)n / ROWS * O * ROWS + o * ROWS + n % ROWS] = g;
-        }
-    product(packed, N, in1_p, O, I, out_p);
+    product(masked(in0_p, in2_p, N * O), 1, O, N, in1_p, O, I, out_p);
 """
 
 _GRAD_W = """
     const int N = in0_shape0, O = in1_shape1, I = in0_shape1;
-    const int blocks = ceil_div(O, ROWS);
-    float* packed = scratch<0>((size_t)blocks * ROWS * N);
-    memset(packed, 0, (size_t)blocks * ROWS * N * 4);
+    const float* dy = masked(in1_p, in2_p, N * O);
+    product(dy, O, 1, O, in0_p, N, I, out0_p);
     memset(out1_p, 0, O * 4);
     for (int n = 0; n < N; n++)
-        for (int o = 0; o < O; o++) {
-            float g = in1_p[n * O + o];
-            if (RELU && !(in2_p[n * O + o] > 0)) g = 0;
-            packed[(long)o / ROWS * N * ROWS + n * ROWS + o % ROWS] = g;
-            out1_p[o] += g;
-        }
-    product(packed, O, in0_p, N, I, out0_p);
+        for (int o = 0; o < O; o++) out1_p[o] += dy[(long)n * O + o];
 """
 
 

@@ -27,9 +27,6 @@ inline vec load(const float* p) { return *(const unaligned*)p; }
 inline void store(float* p, vec v) { *(unaligned*)p = v; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// ROWS x COLS sums of a vector each fill the registers and leave room for the operands.
-constexpr int ROWS = REGISTERS == 32 ? 8 : 4, COLS = 3;
-
 // Memory of one thread, kept from call to call: fresh pages cost more than the work on them.
 template <int id> float* scratch(size_t n) {
     static thread_local std::vector<float> memory;
@@ -37,41 +34,43 @@ template <int id> float* scratch(size_t n) {
     return (float*)(((size_t)memory.data() + 4 * V - 1) / (4 * V) * (4 * V));
 }
 
-// out[r][p] = sum over c < C and t < T of a[c][t][r] * x[c * step + taps[t] + p], for ROWS rows r
-// and n vectors of positions p. It reads x up to the end of the last vector.
-template <int n>
-inline void sums(const float* x, long step, int C, const int* taps, int T, const float* a,
-                 float* out, long out_step) {
-    vec acc[ROWS][n];
-    #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
-        #pragma GCC unroll 4
-        for (int v = 0; v < n; v++) acc[r][v] = vec{};
-    for (int c = 0; c < C; c++, x += step)
-        for (int t = 0; t < T; t++, a += ROWS) {
-            const float* at = x + taps[t];
-            vec xv[n];
-            #pragma GCC unroll 4
-            for (int v = 0; v < n; v++) xv[v] = load(at + v * V);
-            #pragma GCC unroll 8
-            for (int r = 0; r < ROWS; r++)
-                #pragma GCC unroll 4
-                for (int v = 0; v < n; v++) acc[r][v] += xv[v] * a[r];
+// out[c][r] = in[r][c] for V rows of V columns, by log2(V) rounds that interleave the two halves.
+inline void turn_square(const float* in, long from, float* out, long to) {
+    typedef int places __attribute__((vector_size(4 * V)));
+    places low, high;
+    for (int i = 0; i < V; i++) {
+        low[i] = i / 2 + i % 2 * V;
+        high[i] = low[i] + V / 2;
+    }
+    vec now[V], next[V];
+    #pragma GCC unroll 16
+    for (int i = 0; i < V; i++) now[i] = load(in + i * from);
+    #pragma GCC unroll 4
+    for (int round = 1; round < V; round *= 2) {
+        #pragma GCC unroll 8
+        for (int i = 0; i < V / 2; i++) {
+            next[2 * i] = __builtin_shuffle(now[i], now[i + V / 2], low);
+            next[2 * i + 1] = __builtin_shuffle(now[i], now[i + V / 2], high);
         }
-    #pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
-        #pragma GCC unroll 4
-        for (int v = 0; v < n; v++) store(out + r * out_step + v * V, acc[r][v]);
+        #pragma GCC unroll 16
+        for (int i = 0; i < V; i++) now[i] = next[i];
+    }
+    #pragma GCC unroll 16
+    for (int i = 0; i < V; i++) store(out + i * to, now[i]);
 }
 
-// The same for any number of vectors.
-inline void rows_of_sums(const float* x, long step, int C, const int* taps, int T, const float* a,
-                         float* out, long out_step, int vectors) {
-    int v = 0;
-    for (; v + COLS <= vectors; v += COLS)
-        sums<COLS>(x + v * V, step, C, taps, T, a, out + v * V, out_step);
-    if (vectors - v == 2) sums<2>(x + v * V, step, C, taps, T, a, out + v * V, out_step);
-    if (vectors - v == 1) sums<1>(x + v * V, step, C, taps, T, a, out + v * V, out_step);
+// The same for any number of rows and columns; the last squares overlap those before them.
+inline void turn(const float* in, long from, int rows, int columns, float* out, long to) {
+    if (rows < V || columns < V) {
+        for (int c = 0; c < columns; c++)
+            for (int r = 0; r < rows; r++) out[c * to + r] = in[r * from + c];
+        return;
+    }
+    for (int r = 0; r < rows; r += V)
+        for (int c = 0; c < columns; c += V) {
+            const int row = std::min(r, rows - V), column = std::min(c, columns - V);
+            turn_square(in + row * from + column, from, out + column * to + row, to);
+        }
 }
 }  // namespace
 """
