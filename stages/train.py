@@ -30,8 +30,8 @@ def main() -> None:
     device = runtime.use(settings.device, settings.seed)
     print(f"training on {device.name}: {device.reason}")
     data = digits.load(DATA, "train")
-    learn, validate = digits.split(len(data), settings.validation_images, settings.seed)
-    mean, deviation = digits.mean_and_deviation(data, learn)
+    held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
+    mean, deviation = digits.mean_and_deviation(data, held_out)
     trained = Trained(
         network=networks.build(settings.network, data.image_size, classes),
         name=settings.network,
@@ -56,9 +56,10 @@ def main() -> None:
     checkpoints = Checkpoints(CHECKPOINTS, fingerprint(facts, files))
     for other in checkpoints.others():
         print(f"left aside: {other}, of other parameters, data or code")
-    steps = settings.epochs * training.steps_an_epoch(len(learn), settings.batch_size)
+    learned = len(data) - len(held_out)
+    steps = settings.epochs * training.steps_an_epoch(learned, settings.batch_size)
     with Curves(CURVES, SPEED, steps) as curves:
-        for event in training.fit(trained, data, learn, validate, settings, checkpoints):
+        for event in training.fit(trained, data, held_out, settings, checkpoints):
             curves.draw(event)
     weights.save(trained, MODEL)
     checkpoints.clear()

@@ -37,10 +37,10 @@ def begin(
 ) -> tuple[Trained, Iterator[Event]]:
     data = stripes()
     runtime.use("cpu", settings.seed)
-    learn, validate = digits.split(len(data), settings.validation_images, settings.seed)
+    held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
     network = networks.build(settings.network, data.image_size, 3)
     result = Trained(network, settings.network, data.image_size, ["a", "b", "c"], 0.2, 0.3)
-    return result, training.fit(result, data, learn, validate, settings, checkpoints)
+    return result, training.fit(result, data, held_out, settings, checkpoints)
 
 
 def trained(settings: Train, checkpoints: Checkpoints | None = None) -> tuple[Trained, list[Event]]:
@@ -69,14 +69,14 @@ def test_it_learns_and_tells() -> None:
 def test_validation_is_what_evaluation_says_of_the_same_images() -> None:
     result, events = trained(SETTINGS)
     data = stripes()
-    _, validate = digits.split(len(data), SETTINGS.validation_images, SETTINGS.seed)
-    logits = result.logits(data.images[validate]).astype(np.float64)
-    own = logits[np.arange(len(validate)), data.labels[validate]]
+    held_out = digits.held_out(len(data), SETTINGS.validation_images, SETTINGS.seed)
+    logits = result.logits(data.images[held_out]).astype(np.float64)
+    own = logits[np.arange(len(held_out)), data.labels[held_out]]
     loss = (np.log(np.exp(logits).sum(axis=1)) - own).mean()
     last = events[-1]
     assert isinstance(last, Epoch)
     assert last.loss == pytest.approx(loss, rel=1e-4)
-    assert last.accuracy == (logits.argmax(axis=1) == data.labels[validate]).mean()
+    assert last.accuracy == (logits.argmax(axis=1) == data.labels[held_out]).mean()
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ def test_the_kept_epoch_is_the_best_or_the_last() -> None:
     # At this rate validation gets worse again.
     settings = SETTINGS.model_copy(update={"epochs": 5, "learning_rate": 0.3, "network": "compact"})
     data = stripes()
-    _, validate = digits.split(len(data), settings.validation_images, settings.seed)
+    held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
     for keep in ("best", "last"):
         result, told = trained(settings.model_copy(update={"keep": keep}))
         epochs = [event for event in told if isinstance(event, Epoch)]
-        right = result.logits(data.images[validate]).argmax(axis=1) == data.labels[validate]
+        right = result.logits(data.images[held_out]).argmax(axis=1) == data.labels[held_out]
         wanted = max(e.accuracy for e in epochs) if keep == "best" else epochs[-1].accuracy
         assert right.mean() == wanted
 

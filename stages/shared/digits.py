@@ -21,6 +21,7 @@ Indices = NDArray[np.uint32]
 
 # Apart from the epochs, which count from 0: what else is drawn from the seed.
 _SPLIT = 2**32 - 1
+_CHUNK = 10_000  # images at once, where all of them go by
 
 
 _NAMES = {
@@ -105,8 +106,8 @@ def _map(path: Path, dimensions: int) -> NDArray[np.uint8]:
     return array
 
 
-def split(count: int, validation: int, seed: int) -> tuple[Indices, Indices]:
-    """Hold images out of the training set.
+def held_out(count: int, validation: int, seed: int) -> Indices:
+    """Choose the images of the training set that are not trained on.
 
     Args:
         count: how many images there are.
@@ -114,7 +115,7 @@ def split(count: int, validation: int, seed: int) -> tuple[Indices, Indices]:
         seed: decides which.
 
     Returns:
-        The indices to train on and the indices to validate on, each ascending.
+        Their indices, ascending.
 
     Raises:
         DigitsError: nothing would be left to train on.
@@ -124,13 +125,30 @@ def split(count: int, validation: int, seed: int) -> tuple[Indices, Indices]:
             f"params.yaml: train.validation_images is {validation},"
             f" expected fewer than the {count} images there are"
         )
-    order = np.random.default_rng((seed, _SPLIT)).permutation(np.arange(count, dtype=np.uint32))
-    return np.sort(order[validation:]), np.sort(order[:validation])
+    order = np.arange(count, dtype=np.uint32)
+    np.random.default_rng((seed, _SPLIT)).shuffle(order)
+    return np.sort(order[:validation])
 
 
-def shuffled(indices: Indices, seed: int, epoch: int) -> Indices:
-    """The order in which `indices` are seen in `epoch`."""
-    return np.random.default_rng((seed, epoch)).permutation(indices)
+def shuffled(count: int, without: Indices, seed: int, epoch: int) -> Indices:
+    """The order in which an epoch sees the images.
+
+    Made anew for each epoch and in place: of millions of images, one array of indices is all that
+    is ever in memory.
+
+    Args:
+        count: how many images there are.
+        without: those that it does not see, ascending.
+        seed: decides the order, with the epoch.
+        epoch: its number.
+    """
+    order = np.arange(count - len(without), dtype=np.uint32)
+    skipped = without - np.arange(len(without), dtype=np.uint32)
+    for start in range(0, len(order), _CHUNK):
+        chunk = order[start : start + _CHUNK]
+        chunk += np.searchsorted(skipped, chunk, side="right").astype(np.uint32)
+    np.random.default_rng((seed, epoch)).shuffle(order)
+    return order
 
 
 def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Images, Labels]]:
@@ -138,14 +156,19 @@ def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Image
 
     Yields:
         uint8 images (n, H, W) and uint8 labels (n,), in memory; n is `size`, but for the last
-        batch, which holds the rest.
+        batch, which holds the rest. The next batch's images take the place of this one's: fresh
+        memory would cost more than the copying.
     """
+    room = np.empty((min(size, len(indices)), *digits.image_size), np.uint8)
     for start in range(0, len(indices), size):
         chosen = indices[start : start + size]
-        yield digits.images[chosen], digits.labels[chosen]
+        images = room[: len(chosen)]
+        # Other modes of take() copy by way of a buffer.
+        np.take(digits.images, chosen, axis=0, out=images, mode="clip")
+        yield images, digits.labels[chosen]
 
 
-def mean_and_deviation(digits: Digits, indices: Indices) -> tuple[float, float]:
+def mean_and_deviation(digits: Digits, without: Indices) -> tuple[float, float]:
     """Mean and standard deviation of the pixels, each scaled to 0..1.
 
     Counted value by value, so that the result is exact and the images are never in memory at
@@ -153,13 +176,20 @@ def mean_and_deviation(digits: Digits, indices: Indices) -> tuple[float, float]:
 
     Args:
         digits: the images.
-        indices: which of them count.
+        without: which of them do not count.
     """
     counts = np.zeros(256, dtype=np.int64)
-    for images, _ in batches(digits, indices, size=10_000):
-        counts += np.bincount(images.ravel(), minlength=256)
+    for start in range(0, len(digits), _CHUNK):
+        counts += _values(digits.images[start : start + _CHUNK])
+    for images, _ in batches(digits, without, _CHUNK):
+        counts -= _values(images)
     values = np.arange(256) / 255
     mean = float((counts * values).sum() / counts.sum())
     variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
     # Pictures of one colour have no deviation; dividing by one leaves them as they are.
     return mean, variance**0.5 or 1.0
+
+
+def _values(images: Images) -> NDArray[np.int64]:
+    """How many pixels there are of each value."""
+    return np.bincount(images.ravel(), minlength=256)

@@ -90,8 +90,7 @@ def steps_an_epoch(images: int, batch_size: int) -> int:
 def fit(
     trained: Trained,
     data: Digits,
-    training: Indices,
-    validation: Indices,
+    held_out: Indices,
     settings: Train,
     checkpoints: Checkpoints | None = None,
 ) -> Iterator[Step | Epoch | Resumed]:
@@ -104,8 +103,7 @@ def fit(
         trained: the network, with fresh weights; it ends in evaluation mode, with the weights of
             the epoch that `settings.keep` names.
         data: images and labels.
-        training: which of them to learn from.
-        validation: which of them to score after each epoch.
+        held_out: which of them to score after each epoch, ascending; the others are learned from.
         settings: the hyperparameters.
         checkpoints: where each epoch is kept, and where an earlier run may have stopped.
 
@@ -116,17 +114,18 @@ def fit(
     Raises:
         TrainingError: the loss is not a finite number.
     """
-    run = _Run(trained, settings, steps_an_epoch(len(training), settings.batch_size))
+    learned = len(data) - len(held_out)
+    run = _Run(trained, settings, steps_an_epoch(learned, settings.batch_size))
     saved = checkpoints.load() if checkpoints else None
     if saved:
         run.restore(*saved)
         yield Resumed(run.epoch)
         yield from run.events
     while run.epoch < settings.epochs and not run.is_stale:
-        order = digits.shuffled(training, settings.seed, run.epoch)
+        order = digits.shuffled(len(data), held_out, settings.seed, run.epoch)
         batches = digits.batches(data, order, settings.batch_size)
         yield from run.train(batches)
-        yield run.validate(digits.batches(data, validation, size=500))
+        yield run.validate(digits.batches(data, held_out, size=500))
         if checkpoints:
             checkpoints.save(*run.state())
     run.finish()

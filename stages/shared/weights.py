@@ -54,7 +54,7 @@ class Trained:
 
     def pixels(self, images: NDArray[np.uint8]) -> jt.Var:
         """Bring uint8 images (N, H, W) to the device as float32 (N, 1, H, W), from 0 to 255."""
-        return jt.array(np.ascontiguousarray(images)).unsqueeze(1).float32()
+        return jt.array(np.ascontiguousarray(images)[:, None]).float32()
 
     def normalised(self, pixels: jt.Var) -> jt.Var:
         """Pixels of mean 0 and deviation 1, over the images that were trained on."""

@@ -111,21 +111,21 @@ class Jittor:
         runtime.use("cpu", seed=0)
         settings = params.load().train.model_copy(update={"network": network, "batch_size": size})
         data = digits.load(Path("data/npy"), "train")
-        learn, validate = digits.split(len(data), 500, seed=0)
-        learn = learn[:20_000]
+        data = digits.Digits(data.images[:20_500], data.labels[:20_500])
+        held_out = digits.held_out(len(data), 500, seed=0)
         clock = _Clock()
         module = networks.build(network, worker.IMAGE_SIZE, worker.CLASSES)
         trained = Trained(module, network, worker.IMAGE_SIZE, ["?"] * worker.CLASSES, 0, 1)
         trained.pixels = clock.wrap("feeding", trained.pixels)  # type: ignore[method-assign]
         cut = digits.batches
         digits.batches = lambda *args, **named: clock.each("feeding", cut(*args, **named))
-        steps = len(learn) // size
+        steps = (len(data) - len(held_out)) // size
         with curves.Curves(Path("plots/training"), Path("plots/speed"), steps) as drawn:
             draw = clock.wrap("logging", drawn.draw)
             for _ in range(2):  # kernels are compiled in the first
                 clock.seconds.clear()
                 began = time.perf_counter()
-                for event in training.fit(trained, data, learn, validate, settings):
+                for event in training.fit(trained, data, held_out, settings):
                     draw(event)
                 whole = time.perf_counter() - began
         digits.batches = cut
@@ -138,13 +138,13 @@ class Jittor:
         recipe = {"network": "compact", "batch_size": 256, "epochs": 4, "learning_rate": 0.2}
         recipe |= {"nesterov": True, "schedule": "one_cycle", "seed": seed}
         data = digits.load(Path("data/npy"), "train")
-        learn, validate = digits.split(len(data), 10_000, seed)
+        held_out = digits.held_out(len(data), 10_000, seed)
         module = networks.build("compact", worker.IMAGE_SIZE, worker.CLASSES)
-        mean, deviation = digits.mean_and_deviation(data, learn)
+        mean, deviation = digits.mean_and_deviation(data, held_out)
         classes = ["?"] * worker.CLASSES
         trained = Trained(module, "compact", worker.IMAGE_SIZE, classes, mean, deviation)
         settings = params.load().train.model_copy(update=recipe)
-        events = list(training.fit(trained, data, learn, validate, settings))
+        events = list(training.fit(trained, data, held_out, settings))
         return events[-1].accuracy  # type: ignore[union-attr]
 
     def _step(self, images: Any, labels: Any) -> float:

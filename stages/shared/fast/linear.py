@@ -134,9 +134,11 @@ inline void product(const float* a, long step, long line, int M, const float* x,
             for (int c = 0; c < C; c++) memcpy(panel + c * PANEL, x + (long)c * P + p, width * 4);
             int m = 0;
             for (; m + ROWS <= M; m += ROWS)
-                row_of_sums<ROWS>(a + m * line, step, line, panel, C, width, out + (long)m * P + p, P);
+                row_of_sums<ROWS>(a + m * line, step, line, panel, C, width,
+                                  out + (long)m * P + p, P);
             for (; m < M; m++)
-                row_of_sums<1>(a + m * line, step, line, panel, C, width, out + (long)m * P + p, P);
+                row_of_sums<1>(a + m * line, step, line, panel, C, width,
+                               out + (long)m * P + p, P);
         }
     }
 }
