@@ -63,7 +63,7 @@ fast: setup ## run the recipe made for speed as an experiment of DVC
 	@$(AS_COMMITTED)
 	$(IN_VENV) dvc exp run -n fast -S train.network=compact -S train.epochs=4 \
 		-S train.batch_size=256 -S train.learning_rate=0.2 -S train.nesterov=true \
-		-S train.schedule=one_cycle $(ARGS)
+		-S train.schedule=one_cycle -S train.log_every=20 $(ARGS)
 
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC
 	@$(AS_COMMITTED)

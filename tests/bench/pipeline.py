@@ -206,7 +206,10 @@ def tables(results: dict[str, Any]) -> str:
         for name, one in results["stages"].items()
     ]
     share_rows = [
-        [one["network"], str(one["batch"]), f"{one['feeding']:.1%}", f"{one['logging']:.1%}"]
+        [
+            *(one["network"], str(one["batch"]), str(one["log_every"])),
+            *(f"{one['feeding']:.1%}", f"{one['logging']:.1%}"),
+        ]
         for one in results["shares"]
     ]
     pairs = {
@@ -231,7 +234,7 @@ def tables(results: dict[str, Any]) -> str:
     return "\n\n".join(
         (
             markdown(["stage", "cold", "warm", "peak memory"], stage_rows),
-            markdown(["network", "batch", "feeding", "logging"], share_rows),
+            markdown(["network", "batch", "log every", "feeding", "logging"], share_rows),
             markdown(["one, the other", "one", "the other", "ratio"], pair_rows),
             markdown(
                 ["images", "decode, a thousand", "its memory", "train, a thousand", "its memory"],
@@ -253,8 +256,11 @@ def main() -> None:
         results["decode"] = decoding(clone, scratch)
         side = Side(sys.executable, "jittor_side")
         results["shares"] = [
-            side.ask("shares", folder=str(clone), network=network, size=size)
-            for network, size in (("tutorial", 64), ("deep", 128), ("compact", 256))
+            side.ask("shares", folder=str(clone), network=network, size=size, log_every=every)
+            for network, size, every in (
+                *(("tutorial", 64, 10), ("deep", 128, 10)),
+                ("compact", 256, 20),  # as each recipe has it
+            )
         ]
         side.close()
         results["growth"] = growth(clone, scratch)
