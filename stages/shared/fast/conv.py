@@ -122,7 +122,8 @@ inline void gradient_tile(const float* dy, const int* pixel, const float* w, flo
 _FORWARD = """
     const int N = in0_shape0;
     constexpr int BLOCK = COLUMNS_O * V;
-    int at[Q], place[P];
+    int at[Q];
+    std::vector<int> place(P);
     for (int q = 0; q < Q; q++) at[q] = offset(q);
     for (int p = 0; p < P; p++) place[p] = p / OW * WS + p % OW;
     float* weights = scratch<0>((size_t)WIDE_O * Q);
@@ -145,7 +146,7 @@ _FORWARD = """
             const float* x = split(in0_p + (long)n * C * H * W, planes);
             for (int o = 0; o < WIDE_O; o += BLOCK)
                 in_tiles<across(COLUMNS_O)>([&](auto size, int p) {
-                    forward_tile<decltype(size)::value>(x, place + p, at, weights + (long)o * Q,
+                    forward_tile<decltype(size)::value>(x, &place[p], at, weights + (long)o * Q,
                                                         bias + o, rows + p * WIDE_O + o);
                 });
             turn(rows, WIDE_O, P, O, out_p + (long)n * O * P, P);
@@ -158,11 +159,11 @@ _FORWARD = """
 _GRAD_X = """
     const int N = in0_shape0;
     constexpr int BLOCK = COLUMNS_C * V;
-    int pixel[T][P];
+    std::vector<int> pixel(T * P);
     for (int t = 0; t < T; t++)
         for (int p = 0; p < P; p++) {
             const int y = p / OW * SY + t / KW - PY, x = p % OW * SX + t % KW - PX;
-            pixel[t][p] = y < 0 || y >= H || x < 0 || x >= W ? H * W : y * W + x;
+            pixel[t * P + p] = y < 0 || y >= H || x < 0 || x >= W ? H * W : y * W + x;
         }
     float* weights = scratch<0>((size_t)T * WIDE_C * O);
     #pragma omp parallel
@@ -183,7 +184,7 @@ _GRAD_X = """
                 for (int t = 0; t < T; t++)
                     in_tiles<across(COLUMNS_C)>([&](auto size, int p) {
                         gradient_tile<decltype(size)::value>(
-                            dy + p, pixel[t] + p, weights + ((long)t * WIDE_C + c) * O, dx + c);
+                            dy + p, &pixel[t * P + p], weights + ((long)t * WIDE_C + c) * O, dx + c);
                     });
             turn(dx, WIDE_C, H * W, C, out_p + (long)n * C * H * W, H * W);
         }
