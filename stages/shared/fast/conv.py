@@ -183,8 +183,9 @@ _GRAD_X = """
             for (int c = 0; c < WIDE_C; c += BLOCK)
                 for (int t = 0; t < T; t++)
                     in_tiles<across(COLUMNS_C)>([&](auto size, int p) {
-                        gradient_tile<decltype(size)::value>(
-                            dy + p, &pixel[t * P + p], weights + ((long)t * WIDE_C + c) * O, dx + c);
+                        gradient_tile<decltype(size)::value>(dy + p, &pixel[t * P + p],
+                                                             weights + ((long)t * WIDE_C + c) * O,
+                                                             dx + c);
                     });
             turn(dx, WIDE_C, H * W, C, out_p + (long)n * C * H * W, H * W);
         }
