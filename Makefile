@@ -88,6 +88,7 @@ lint: .venv/.ready ## check style and types
 bench: setup .venv.bench/.ready ## time it all, in turns with PyTorch; ARGS=--compiled
 	@$(IN_VENV) python -m tests.bench .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
+	@$(IN_VENV) python -m tests.bench.goals
 
 # PyTorch is the peer of the benchmark and nothing else, so it stays out of .venv.
 .venv.bench/.ready: tests/bench/requirements.txt
