@@ -13,10 +13,10 @@ def rows(comparison: dict[str, Any], pipeline: dict[str, Any]) -> list[list[str]
     of = {(row["network"], row["what"], row["batch"]): row for row in comparison["rows"]}
     result = []
     for (network, what, batch), row in of.items():
-        goal = {"train": "1.5 ×", "evaluate": "2 ×" if network == "tutorial" else ""}[what]
-        if goal:
+        wanted = {"train": "1.5 ×", "evaluate": "2 ×" if network == "tutorial" else ""}[what]
+        if wanted:
             name = f"{network}, {what}, batch {batch}, against PyTorch eager"
-            result.append([name, goal, f"{row['ratio']['eager']:.2f} ×"])
+            result.append([name, wanted, f"{row['ratio']['eager']:.2f} ×"])
     first = of["tutorial", "train", 64]
     name = "tutorial, train, batch 64"
     result.append([f"{name}, share of the limit", "50%", f"{first['share_of_limit']:.0%}"])
