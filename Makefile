@@ -29,7 +29,7 @@ define DOCTOR
 doctor() { \
 	for python in "$$PYTHON" python3 python python3.12 python3.11 python3.10 python3.13 python3.14; do \
 		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then \
-			"$$python" -B -m stages.doctor "$$@"; return; \
+			"$$python" -B -m stages.tools.doctor "$$@"; return; \
 		fi; \
 	done; \
 	echo 'error: no Python; install 3.10, 3.11 or 3.12 (Debian: apt install python3-dev python3-venv)' >&2; \
@@ -53,7 +53,7 @@ help: ## list the targets
 
 repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score
 	@$(IN_VENV) dvc repro
-	@$(IN_VENV) python -m stages.score
+	@$(IN_VENV) python -m stages.tools.score
 
 tutorial: setup ## run the tutorial's recipe as an experiment of DVC
 	@$(AS_COMMITTED)
@@ -104,11 +104,11 @@ setup: .venv/.ready .dvc/plots/page.html ## make .venv and install what requirem
 
 # Jittor's core is built here, where its progress can be seen; a stage would build it as well.
 .venv/.core: .venv/.ready
-	@$(IN_VENV) python -m stages.shared.runtime && touch $@
+	@$(IN_VENV) python -m stages.shared.network.runtime && touch $@
 
 # With this, the pages of dvc plots need no network.
-.dvc/plots/page.html: .venv/.ready stages/page.py stages/page.html
-	@$(IN_VENV) python -m stages.page
+.dvc/plots/page.html: .venv/.ready stages/tools/page.py stages/tools/page.html
+	@$(IN_VENV) python -m stages.tools.page
 	@echo "The environment is ready: .venv, Python $$(cut -d" " -f1 .venv/.ready)."
 
 # Three packages come as source only. What builds them is of the lock too, and so comes first.

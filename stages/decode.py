@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.shared import idx, params
-from stages.shared.errors import UserError, run
+from stages.shared.program import UserError, run
 
 FILES = {
     "train-images.npy": "train-images-idx3-ubyte",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.shared import params
-from stages.shared.errors import run
+from stages.shared.program import run
 from stages.shared.sources import DATASETS, fetch
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stages.shared import digits, params, runtime, scoring, weights
-from stages.shared.errors import run
+from stages.shared import digits, params, scoring
+from stages.shared.network import classifier as weights
+from stages.shared.network import runtime
+from stages.shared.program import run
 
 MODEL = Path("models/digits.safetensors")
 DATA = Path("data/npy")

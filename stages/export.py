@@ -12,8 +12,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from stages.shared import digits, interchange, params, runtime, weights
-from stages.shared.errors import UserError, run
+from stages.shared import digits, interchange, params
+from stages.shared.network import classifier as weights
+from stages.shared.network import runtime
+from stages.shared.program import UserError, run
 
 MODEL = Path("models/digits.safetensors")
 DATA = Path("data/npy")

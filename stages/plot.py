@@ -19,11 +19,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 
-from stages.shared import card, digits, figures, params, scoring
-from stages.shared.card import CardError, Description, Scores
+from stages.shared import digits, params, scoring
 from stages.shared.digits import Digits
-from stages.shared.errors import UserError, run
-from stages.shared.figures import Series
+from stages.shared.program import UserError, run
+from stages.shared.report import card, figures
+from stages.shared.report.card import CardError, Description, Scores
+from stages.shared.report.figures import Series
 from stages.shared.scoring import Predictions
 
 DATA = Path("data/npy")

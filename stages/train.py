@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.shared import digits, networks, params, runtime, training, weights
-from stages.shared.checkpoints import Checkpoints, fingerprint
-from stages.shared.curves import Curves
-from stages.shared.errors import run
-from stages.shared.weights import Trained
+from stages.shared import digits, params
+from stages.shared.network import classifier as weights
+from stages.shared.network import networks, runtime
+from stages.shared.network.classifier import Trained
+from stages.shared.program import run
+from stages.shared.training import loop as training
+from stages.shared.training.checkpoints import Checkpoints, fingerprint
+from stages.shared.training.progress import Curves
 
 DATA = Path("data/npy")
 MODEL = Path("models/digits.safetensors")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform
 
-from stages.shared import augmentation, runtime
+from stages.shared.network import runtime
 from stages.shared.params import Augment
+from stages.shared.training import augmentation
 
 NONE = Augment(shift=0, rotate=0, scale=0, shear=0)
 

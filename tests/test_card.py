@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from stages.shared import card
-from stages.shared.card import CardError
+from stages.shared.report import card
+from stages.shared.report.card import CardError
 
 ABOUT: dict[str, Any] = {
     "format": "digits-1",

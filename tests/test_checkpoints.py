@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.shared.checkpoints import Checkpoints, fingerprint
+from stages.shared.training.checkpoints import Checkpoints, fingerprint
 
 
 def test_what_shapes_the_run_shapes_its_name(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_what_shapes_the_run_shapes_its_name(tmp_path: Path) -> None:
 
 
 def test_the_code_shapes_the_name_too(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from stages.shared import schedules
+    from stages.shared.training import schedules
 
     before = fingerprint({}, [])
     changed = tmp_path / "schedules.py"

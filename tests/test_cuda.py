@@ -48,7 +48,9 @@ def find(libraries: Path, nvcc: Path | str | None) -> tuple[bool, str]:
     environment = {"PATH": os.defpath, "LD_LIBRARY_PATH": str(libraries)}
     if nvcc is not None:
         environment["nvcc_path"] = str(nvcc)
-    code = "from stages.shared import cuda; c = cuda.find(); print(c.usable, c.nvcc, c.reason)"
+    code = (
+        "from stages.shared.network import cuda; c = cuda.find(); print(c.usable, c.nvcc, c.reason)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

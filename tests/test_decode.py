@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from stages import decode
-from stages.shared import errors, idx
+from stages.shared import idx
+from stages.shared import program as errors
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

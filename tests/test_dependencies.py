@@ -44,7 +44,7 @@ def test_the_packages_themselves_hold_no_code() -> None:
 
 @pytest.mark.parametrize("stage", ["download", "decode", "plot"])
 def test_a_stage_without_a_network_does_not_start_jittor(stage: str) -> None:
-    assert not GRAPH.chain_exists(f"stages.{stage}", "stages.shared.runtime")
+    assert not GRAPH.chain_exists(f"stages.{stage}", "stages.shared.network.runtime")
 
 
 @pytest.mark.parametrize("room", ["idx", "scoring", "figures", "card"])

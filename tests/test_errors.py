@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.shared.errors import UserError, run
+from stages.shared.program import UserError, run
 
 
 def _raise(error: BaseException) -> None:

@@ -12,9 +12,11 @@ import onnxruntime
 import pytest
 
 from stages import export
-from stages.shared import interchange, networks, runtime, weights
-from stages.shared.runtime import nn
-from stages.shared.weights import Trained
+from stages.shared import interchange
+from stages.shared.network import classifier as weights
+from stages.shared.network import networks, runtime
+from stages.shared.network.classifier import Trained
+from stages.shared.network.runtime import nn
 from tests.conftest import Repository
 
 CLASSES = ["a", "b", "c", "d"]

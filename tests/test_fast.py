@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.shared import fast, runtime
-from stages.shared.fast import vector
-from stages.shared.runtime import jt, nn
+from stages.shared.network import kernels as fast
+from stages.shared.network import runtime
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt, nn
 
 pytestmark = pytest.mark.slow
 
@@ -272,7 +273,7 @@ def test_cuda_goes_jittors_way(monkeypatch: pytest.MonkeyPatch) -> None:
         "loss._CrossEntropy",
         "sgd._source",
     ):
-        monkeypatch.setattr(f"stages.shared.fast.{kernel}", never)
+        monkeypatch.setattr(f"stages.shared.network.kernels.{kernel}", never)
     for (layer, x), y in zip(layers, expected, strict=True):
         assert layer(jt.array(x)).numpy() == pytest.approx(y, abs=1e-5)
     assert fast.cross_entropy(logits, labels).item() == pytest.approx(loss)

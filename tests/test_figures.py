@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.shared import figures
-from stages.shared.figures import Series
+from stages.shared.report import figures
+from stages.shared.report.figures import Series
 
 
 def every_figure(size: int, wrong: float = 0.2, images: int = 300) -> dict[str, Figure]:

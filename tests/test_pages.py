@@ -93,7 +93,7 @@ def repository(make_repository: Callable[[], Repository]) -> Repository:
         repository.run("dvc", "exp", "save", "-n", name)
         repository.commit(name)
     repository.run("dvc", "plots", "show", "-o", "pages/bare")
-    repository.run(sys.executable, "-m", "stages.page")
+    repository.run(sys.executable, "-m", "stages.tools.page")
     repository.run("dvc", "plots", "show", "-o", "pages/show")
     repository.run("dvc", "plots", "diff", "short", "long", "-o", "pages/diff")
     repository.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "pages/commits")

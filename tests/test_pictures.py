@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.shared import pictures
-from stages.shared.pictures import PictureError
+from stages.tools import pictures
+from stages.tools.pictures import PictureError
 
 Grey = NDArray[np.uint8]
 

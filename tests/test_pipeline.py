@@ -129,7 +129,7 @@ def test_a_diverging_run_leaves_no_weights(finished: Repository) -> None:
 
 
 def test_a_device_that_is_not_there_is_an_error(finished: Repository) -> None:
-    from stages.shared import cuda
+    from stages.shared.network import cuda
 
     if cuda.find().usable:
         pytest.skip("there is a GPU here")

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from stages import plot
-from stages.shared import figures
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
+from stages.shared.report import figures
 
 NAMES = ["accuracy", "confusion", "hardest", "loss", "mistakes", "reliability", "samples"]
 CURVES = Path("plots/training/plots/metrics")

@@ -13,11 +13,12 @@ from PIL import Image
 from rich.console import Console
 
 import stages.shared
-from stages import predict
-from stages.predict import Picture, Reading
-from stages.shared import figures, idx
+from stages.shared import idx
 from stages.shared.idx import IdxError
-from stages.shared.pictures import PictureError
+from stages.shared.report import figures
+from stages.tools import predict
+from stages.tools.pictures import PictureError
+from stages.tools.predict import Picture, Reading
 
 DIGIT = np.zeros((28, 28), np.uint8)
 DIGIT[5:20, 12:16] = 255

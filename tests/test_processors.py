@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from stages.shared.fast import conv, linear, loss, norm, vector
+from stages.shared.network.kernels import conv, linear, loss, norm, vector
 
 pytestmark = pytest.mark.slow
 

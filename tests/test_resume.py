@@ -247,7 +247,7 @@ def other_data(repository: Repository) -> None:
 
 
 def other_code(repository: Repository) -> None:
-    path = repository.path / "stages/shared/schedules.py"
+    path = repository.path / "stages/shared/training/schedules.py"
     path.write_text(path.read_text().replace("_START = 0.04", "_START = 0.05"))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.shared import runtime
-from stages.shared.cuda import Cuda
-from stages.shared.runtime import Device, RuntimeFault
+from stages.shared.network import runtime
+from stages.shared.network.cuda import Cuda
+from stages.shared.network.runtime import Device, RuntimeFault
 
 TOP = Path(__file__).parents[1]
 
@@ -79,7 +79,7 @@ def test_a_broken_nvcc_does_not_break_a_cpu_run(tmp_path: Path, name: str) -> No
     environment = {key: value for key, value in os.environ.items() if key not in started}
     environment[name] = f"{tmp_path}:{environment['PATH']}" if name == "PATH" else str(nvcc)
     result = subprocess.run(
-        [sys.executable, "-m", "stages.shared.runtime"],
+        [sys.executable, "-m", "stages.shared.network.runtime"],
         cwd=TOP,
         env=environment,
         capture_output=True,

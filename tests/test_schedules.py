@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.shared.schedules import learning_rate
+from stages.shared.training.schedules import learning_rate
 
 
 def rates(schedule: str, steps: int = 100) -> list[float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import doctor
+from stages.tools import doctor
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ["awk", "cat", "cut", "git", "make", "mv", "rm", "sed"]

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.shared import digits, networks, params, runtime, training, weights
-from stages.shared.checkpoints import Checkpoints
+from stages.shared import digits, params
 from stages.shared.digits import Digits
+from stages.shared.network import classifier as weights
+from stages.shared.network import networks, runtime
+from stages.shared.network.classifier import Trained
 from stages.shared.params import Augment, Train
-from stages.shared.training import Epoch, Resumed, Step, TrainingError
-from stages.shared.weights import Trained
+from stages.shared.training import loop as training
+from stages.shared.training.checkpoints import Checkpoints
+from stages.shared.training.loop import Epoch, Resumed, Step, TrainingError
 
 SETTINGS = params.load(Path(__file__).parents[1] / "params.yaml").train.model_copy(
     update={"batch_size": 16, "validation_images": 20, "log_every": 3, "learning_rate": 0.01}

@@ -10,10 +10,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from stages.shared import networks, runtime, weights
-from stages.shared.networks import NetworkError
-from stages.shared.runtime import nn
-from stages.shared.weights import Trained, WeightsError
+from stages.shared.network import classifier as weights
+from stages.shared.network import networks, runtime
+from stages.shared.network.classifier import Trained, WeightsError
+from stages.shared.network.networks import NetworkError
+from stages.shared.network.runtime import nn
 
 
 def fresh(seed: int = 0) -> Trained:

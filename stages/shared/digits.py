@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 # The element types by the header's third byte; wider ones are stored big-endian.
 TYPES: dict[int, np.dtype[np.generic]] = {

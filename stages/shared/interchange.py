@@ -10,8 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from stages.shared.fast import BatchNorm, Conv, Linear
-from stages.shared.weights import Trained, arrays_of
+from stages.shared.network.classifier import Trained, arrays_of
+from stages.shared.network.kernels import BatchNorm, Conv, Linear
 
 OPSET = 17  # of 2022; every runtime since then reads it
 IR_VERSION = 8

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 _UNKNOWN = "extra_forbidden"  # pydantic's name for a key that no block has
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 BINS = 15  # of the reliability diagram, as in Guo et al. 2017
 COLUMNS = ["index", "actual", "predicted", "confidence"]

@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from stages.shared import curves, digits, fast, networks, params, runtime, training
-from stages.shared.fast import conv, linear, loss, norm, vector
-from stages.shared.runtime import jt
-from stages.shared.weights import Trained
+from stages.shared import digits, params
+from stages.shared.network import kernels as fast
+from stages.shared.network import networks, runtime
+from stages.shared.network.classifier import Trained
+from stages.shared.network.kernels import conv, linear, loss, norm, vector
+from stages.shared.network.runtime import jt
+from stages.shared.training import loop as training
+from stages.shared.training import progress as curves
 from tests.bench import worker
 
 # What a kernel is, by a piece of its source or of the name that Jittor gives it.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.shared import cuda
+from stages.shared.network import cuda
 
 FITTING = ((3, 10), (3, 11), (3, 12))
 ENVIRONMENT_BYTES = 1_000_000_000
@@ -255,7 +255,7 @@ def picture(found: list[Python]) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.doctor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m stages.tools.doctor", description=__doc__)
     parser.add_argument(
         "--check",
         action="store_true",

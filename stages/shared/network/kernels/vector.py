@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.shared.runtime import jt
+from stages.shared.network.runtime import jt
 
 HEADER = """
 #include <algorithm>

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.stats import binomtest
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 
 class CardError(UserError):
@@ -173,7 +173,7 @@ are not. `dvc repro` writes this page and its figures; the weights that they are
 ## Intended use
 
 {_USES[dataset]} of {height} × {width} pixels, grey, light on dark;
-`python -m stages.predict` brings other pictures to that form. It is made to learn from and to
+`python -m stages.tools.predict` brings other pictures to that form. It is made to learn from and to
 compare with. It is not made for decisions about people or money: nothing here says how it does on
 pictures of another origin.
 
@@ -188,7 +188,7 @@ pictures of another origin.
 ## Recipe
 
 The block `train` of `params.yaml`, as the file of weights holds it. The layers of
-`{about.network}` stand in [networks.py](../stages/shared/networks.py).
+`{about.network}` stand in [networks.py](../stages/shared/network/networks.py).
 
 {recipe}
 

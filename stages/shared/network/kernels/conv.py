@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.shared.fast import vector
-from stages.shared.runtime import jt, nn
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt, nn
 
 # Vectors run over channels, whose number is mostly a multiple of a vector's width, while images end
 # anywhere. The weights are turned for that once a call, and each image's result is turned back.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.shared.network.runtime import jt, nn
 from stages.shared.params import Augment
-from stages.shared.runtime import jt, nn
 
 
 def matrices(

@@ -1,4 +1,4 @@
-"""Read the digits in pictures: python -m stages.predict FILE...
+"""Read the digits in pictures: python -m stages.tools.predict FILE...
 
 Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard output and, where
 --explain names one, a PNG of what the network saw and how likely it holds each class.
@@ -19,9 +19,11 @@ from rich.table import Table
 from rich.text import Text
 from scipy.special import softmax
 
-from stages.shared import figures, idx, pictures
-from stages.shared.errors import run
-from stages.shared.pictures import PictureError
+from stages.shared import idx
+from stages.shared.program import run
+from stages.shared.report import figures
+from stages.tools import pictures
+from stages.tools.pictures import PictureError
 
 MODEL = Path("models/digits.safetensors")
 
@@ -50,7 +52,7 @@ def main() -> None:
     found = [picture for path in arguments.files for picture in load(path)]
     if arguments.explain:
         check(arguments.explain, found)
-    from stages.shared import weights
+    from stages.shared.network import classifier as weights
 
     trained = weights.load(arguments.model)
     images = np.stack([fit(picture, trained.image_size) for picture in found])
@@ -67,7 +69,7 @@ def main() -> None:
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line: files (list of Path), model, explain (Path or None), json."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.predict", description="Read the digits in pictures."
+        prog="python -m stages.tools.predict", description="Read the digits in pictures."
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or IDX")
     parser.add_argument("--model", metavar="FILE", type=Path, default=MODEL, help=f"{MODEL}")

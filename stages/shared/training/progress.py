@@ -9,7 +9,7 @@ from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stages.shared.training import Epoch, Resumed, Step
+from stages.shared.training.loop import Epoch, Resumed, Step
 
 
 class Curves:

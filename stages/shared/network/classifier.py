@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from stages.shared import networks
-from stages.shared.errors import UserError
-from stages.shared.runtime import jt, nn
+from stages.shared.network import networks
+from stages.shared.network.runtime import jt, nn
+from stages.shared.program import UserError
 
 _FORMAT = "digits-1"
 

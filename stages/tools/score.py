@@ -12,8 +12,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stages.shared import card
-from stages.shared.errors import UserError, run
+from stages.shared.program import UserError, run
+from stages.shared.report import card
 
 SCORES = Path("plots/evaluation/metrics.json")
 

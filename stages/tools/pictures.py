@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.ndimage import binary_propagation, center_of_mass
 
-from stages.shared.errors import UserError
+from stages.shared.program import UserError
 
 FORMATS = ("PNG", "JPEG")
 _INK_SHARE = 20 / 28  # of the picture's side that the larger side of the digit takes

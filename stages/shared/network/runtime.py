@@ -20,9 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stages.shared import cuda
-from stages.shared.cuda import Cuda
-from stages.shared.errors import UserError, run
+from stages.shared.network import cuda
+from stages.shared.network.cuda import Cuda
+from stages.shared.program import UserError, run
 
 
 class RuntimeFault(UserError):

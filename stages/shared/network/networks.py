@@ -6,9 +6,9 @@ the ReLU and the 2 x 2 max-pool that follow it, done in the same pass.
 
 from __future__ import annotations
 
-from stages.shared.errors import UserError
-from stages.shared.fast import BatchNorm, Conv, Linear
-from stages.shared.runtime import jt, nn
+from stages.shared.network.kernels import BatchNorm, Conv, Linear
+from stages.shared.network.runtime import jt, nn
+from stages.shared.program import UserError
 
 
 class NetworkError(UserError):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stages.shared.fast import vector
-from stages.shared.runtime import jt, nn
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt, nn
 
 
 def _source(parameters: int) -> str:

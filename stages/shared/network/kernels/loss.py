@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stages.shared.fast import vector
-from stages.shared.runtime import jt, nn
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt, nn
 
 _FORWARD = """
     const int N = in0_shape0, C = in0_shape1;

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.shared.fast import vector
-from stages.shared.runtime import jt, nn
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt, nn
 
 # A plane is one channel of one image. Planes are summed each on their own and then in order, so
 # that the last bit does not depend on the number of threads.

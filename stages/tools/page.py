@@ -1,8 +1,8 @@
 """Let the pages of `dvc plots show` and `dvc plots diff` need no network.
 
-Reads stages/page.html; writes .dvc/plots/page.html, the same with Vega inside, and names it in the
-configuration of this clone alone: where that was not done, DVC's own page loads Vega from the web.
-No stage of the pipeline; `make setup` runs it.
+Reads stages/tools/page.html; writes .dvc/plots/page.html, the same with Vega inside, and names it
+in the configuration of this clone alone: where that was not done, DVC's own page loads Vega from
+the web. No stage of the pipeline; `make setup` runs it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import vl_convert
 
-from stages.shared.errors import run
+from stages.shared.program import run
 
-LAYOUT = Path("stages/page.html")
+LAYOUT = Path("stages/tools/page.html")
 PAGE = Path(".dvc/plots/page.html")
 VEGA_LITE = "5.21"  # of the major version that DVC's plot templates are written in
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.shared.fast import vector
-from stages.shared.runtime import jt
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt
 
 
 def follow(averages: Sequence[jt.Var], values: Sequence[jt.Var], keep: float) -> None:

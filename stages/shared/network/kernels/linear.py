@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.shared.fast import vector
-from stages.shared.runtime import jt, nn
+from stages.shared.network.kernels import vector
+from stages.shared.network.runtime import jt, nn
 
 # A tile of B x V images by LINES outputs is summed in registers. Pixels go by in chunks that stay
 # in the cache; the images' side is turned over first, so that a vector holds one pixel of V images.

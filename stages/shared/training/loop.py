@@ -10,13 +10,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stages.shared import augmentation, digits, fast, networks, schedules, weights
-from stages.shared.checkpoints import Arrays, Checkpoints
+from stages.shared import digits
 from stages.shared.digits import Digits, Images, Indices, Labels
-from stages.shared.errors import UserError
+from stages.shared.network import classifier as weights
+from stages.shared.network import kernels as fast
+from stages.shared.network import networks
+from stages.shared.network.classifier import Trained
+from stages.shared.network.runtime import jt, nn
 from stages.shared.params import Train
-from stages.shared.runtime import jt, nn
-from stages.shared.weights import Trained
+from stages.shared.program import UserError
+from stages.shared.training import augmentation, schedules
+from stages.shared.training.checkpoints import Arrays, Checkpoints
 
 
 class TrainingError(UserError):

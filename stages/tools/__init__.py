@@ -1,0 +1,1 @@
+"""What a person runs: no stage imports any of it."""
