@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from stages.shared import sources
-from stages.shared.sources import DATASETS, Published, SourceError, fetch
+from stages.shared.sources import DATASETS, IdxFile, SourceError, fetch
 
 CONTENT = b"\0\0\x08\1\0\1\x86\xa0" + bytes(range(250)) * 400
 ZIPPED = gzip.compress(CONTENT)
 NAME = "digits-idx1-ubyte"
-FILES = {NAME: Published(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))}
+FILES = {NAME: IdxFile(hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))}
 TIMEOUT = 0.2  # seconds, in place of the twenty that a real server is given
 
 
@@ -319,12 +319,12 @@ def test_own_files_are_taken_as_they_are_but_whole(tmp_path: Path) -> None:
     folder, target = tmp_path / "own", tmp_path / "raw"
     folder.mkdir()
     (folder / "x.gz").write_bytes(gzip.compress(b"anything"))
-    fetch({"x": Published(None, None)}, [str(folder)], target)
+    fetch({"x": IdxFile(None, None)}, [str(folder)], target)
     assert (target / "x").read_bytes() == b"anything"
     (folder / "x.gz").write_bytes(gzip.compress(b"something else"))
-    fetch({"x": Published(None, None)}, [str(folder)], target)
+    fetch({"x": IdxFile(None, None)}, [str(folder)], target)
     assert (target / "x").read_bytes() == b"something else"
     (folder / "x.gz").write_bytes(gzip.compress(b"half of it" * 100)[:-10])
     with pytest.raises(SourceError, match="ends in the middle of its gzip data"):
-        fetch({"x": Published(None, None)}, [str(folder)], target)
+        fetch({"x": IdxFile(None, None)}, [str(folder)], target)
     assert not (target / "x").exists()

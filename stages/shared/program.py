@@ -1,4 +1,4 @@
-"""What a stage says when the fault is not in the program."""
+"""How a program of this project ends: one line and an exit code for what a user can mend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UserError(Exception):
     """Something that the person at the keyboard can mend.
 
     Its text is the whole message: it names the file or the key, what was found and what was
-    expected. Every room of `stages.shared` derives its own error from this one.
+    expected. Each module derives its own error from this one.
     """
 
 
@@ -37,8 +37,8 @@ def run(main: Callable[[], None]) -> None:
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Say one line at Ctrl-C and end as the signal asks, which shells call 130.
 
-    At once, and not by KeyboardInterrupt: Ctrl-C falls into imports too, and into call-backs that
-    drop what is raised in them, and Jittor's clean-up would wait for compilers that are no more.
+    It ends at once and not by KeyboardInterrupt: Ctrl-C also interrupts imports and callbacks that
+    swallow exceptions, and Jittor's clean-up would wait for compilers that were stopped as well.
     """
     if os.isatty(1):
         os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
@@ -47,7 +47,8 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     signal.raise_signal(number)
 
 
-# Only where a stage is the program: what else imports this keeps its own way with Ctrl-C.
+# Only where a program of this project runs: a test or a notebook that imports this handles Ctrl-C
+# itself.
 _program = sys.modules["__main__"].__spec__
 if _program and _program.name.startswith("stages."):
     signal.signal(signal.SIGINT, _stop)

@@ -6,27 +6,18 @@ same numbers in one line of fifty columns.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stages.shared.program import UserError, run
-from stages.shared.report import card
-
-SCORES = Path("plots/evaluation/metrics.json")
+from stages.shared import scoring
+from stages.shared.program import run
 
 
 def main() -> None:
-    if not SCORES.is_file():
-        raise UserError(f"{SCORES}: no such file; `dvc repro evaluate` makes it")
-    try:
-        scores = card.scores(SCORES.read_text(encoding="utf-8"))
-    except card.CardError as error:
-        raise UserError(f"{SCORES}: {error}") from None
+    scores = scoring.read_scores(scoring.FOLDER)
     table = Table("class", "images", "precision", "recall", "F1", box=SIMPLE)
-    for name, one in scores.classes.items():
+    for name, one in scores.per_class.items():
         shares = ("-" if x is None else f"{x:.2%}" for x in (one.precision, one.recall, one.f1))
         table.add_row(name, f"{one.images:,}", *shares)
     console = Console(highlight=False)
