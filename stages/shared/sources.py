@@ -197,6 +197,7 @@ class _Bounded:
 
     def __init__(self, file: BinaryIO, size: int | None) -> None:
         self._file = file
+        self._size = size
         # Data that gzip cannot press grows by its header and 5 bytes for each 16 kB or more.
         self._left = None if size is None else size + size // 1000 + 1000
 
@@ -209,7 +210,7 @@ class _Bounded:
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise SourceError("goes on after all the bytes that it should have")
+                raise SourceError(f"goes on after the expected {self._size} bytes")
         return self._file.write(data)
 
     def flush(self) -> None:
