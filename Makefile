@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate results test lint bench doctor lock clean
+.PHONY: help setup repro tutorial fast accurate results test lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -70,8 +70,12 @@ lint: .venv/.ready ## check style and types
 	@$(IN_VENV) mypy
 
 bench: setup .venv.bench/.ready ## time it all, in turns with PyTorch; ARGS=--compiled
-	@$(IN_VENV) python -m tests.bench .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
+	@$(IN_VENV) python -m tests.bench.comparison .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
+	@$(IN_VENV) python -m tests.bench.pages
+
+pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them
+	@$(IN_VENV) python -m tests.bench.pages
 
 # PyTorch is the peer of the benchmark and nothing else, so it stays out of .venv.
 .venv.bench/.ready: tests/bench/requirements.txt

@@ -109,7 +109,7 @@ def test_smoothing_is_a_centred_mean_of_what_there_is() -> None:
 
 
 def test_each_cell_has_its_most_confident_image() -> None:
-    actual = np.array([0, 0, 0, 1, 1, 2], dtype=np.uint8)
+    actual = np.array([0, 0, 0, 1, 1, 2])
     predicted = np.array([1, 1, 0, 1, 1, 0])
     confidence = np.array([0.6, 0.9, 0.5, 0.7, 0.7, 0.4])
     cells = images.most_confident(Predictions(actual, predicted, confidence), 3)

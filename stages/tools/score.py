@@ -12,6 +12,16 @@ from rich.table import Table
 
 from stages.shared import scoring
 from stages.shared.program import run
+from stages.shared.scoring import Scores
+
+
+def summary(scores: Scores) -> str:
+    """The scores over all classes, in two lines."""
+    return (
+        f"accuracy {scores.accuracy:.2%}: {scores.errors:,} of {scores.images:,} test images"
+        f" misread\ntop-2 accuracy {scores.top2_accuracy:.2%}   loss {scores.loss:.4f}"
+        f"   calibration error {scores.calibration_error:.4f}"
+    )
 
 
 def main() -> None:
@@ -22,11 +32,7 @@ def main() -> None:
         table.add_row(name, f"{one.images:,}", *shares)
     console = Console(highlight=False)
     console.print(table)
-    console.print(
-        f"accuracy {scores.accuracy:.2%}: {scores.errors:,} of {scores.images:,} test images"
-        f" misread\ntop-2 accuracy {scores.top2_accuracy:.2%}   loss {scores.loss:.4f}"
-        f"   calibration error {scores.calibration_error:.4f}"
-    )
+    console.print(summary(scores))
 
 
 if __name__ == "__main__":
