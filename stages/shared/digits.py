@@ -25,7 +25,7 @@ FOLDER = Path("data/npy")
 ARRAYS = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy")
 CLASS_NAMES = "class_names.json"
 
-_SPLIT = 2**32 - 1  # what the split is drawn from, in the place of an epoch; those count from 0
+_SPLIT = 2**32 - 1  # stands where an epoch's number would: the split is drawn from (seed, this)
 _CHUNK = 10_000  # images held at once where all of them go by
 
 
@@ -223,8 +223,8 @@ def mean_and_std(digits: Digits, without: Indices) -> tuple[float, float]:
         without: indices of those that do not count, ascending.
 
     Returns:
-        The mean, and the standard deviation; 1 in its place where all pixels are the same, so that
-        dividing by it leaves them as they are.
+        The mean and the standard deviation. Where all pixels are the same the latter is given as 1,
+        so that dividing by it leaves them as they are.
     """
     counts = np.zeros(256, dtype=np.int64)
     for start in range(0, len(digits), _CHUNK):

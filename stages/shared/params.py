@@ -191,7 +191,7 @@ def _checked(kind: type[_Kind], tree: object) -> tuple[_Kind | None, list[str]]:
 
 
 def _merged(tree: Tree, changes: Tree) -> Tree:
-    """`tree` with the values of `changes` in the place of its own, block by block."""
+    """`tree` with its values replaced by those of `changes`, block by block."""
     result = dict(tree)
     for key, value in changes.items():
         old = result.get(key)

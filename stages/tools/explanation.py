@@ -19,16 +19,16 @@ def draw(
     class_names: list[str],
     names: list[str],
 ) -> Figure:
-    """Draw what a network saw and what it made of it, a row an image.
+    """Draw what a network saw and what it made of it, one row per image.
 
     Args:
         images: uint8 (N, H, W), light on dark, as the network gets them; N from 1 to
             `MOST`.
-        probabilities: (N, classes), 0 to 1.
+        probabilities: (N, num_classes), 0 to 1.
         class_names: in the order of the columns.
         names: what each image is called.
     """
-    size, places = len(class_names), range(len(class_names))
+    size, indices = len(class_names), range(len(class_names))
     every = -(-size // 40)  # more names would lie upon each other
     text = text_size(size, 5)
     turned = text_size(size, max(map(len, class_names))) < 6
@@ -40,15 +40,15 @@ def draw(
         for (left, right), image, row, name in zip(grid, images, probabilities, names, strict=True):
             picture(left, image)
             best = int(row.argmax())
-            bars = right.bar(places, row, color=GREY, width=0.7)
+            bars = right.bar(indices, row, color=GREY, width=0.7)
             bars[best].set_color(BLUE)
-            for place in np.flatnonzero(row >= 0.005) if text > 6 else [best]:
-                share = f"{row[place]:.1%}"
-                right.text(place, row[place] + 0.02, share, size=max(6, min(8, text)), ha="center")
+            for index in np.flatnonzero(row >= 0.005) if text > 6 else [best]:
+                share = f"{row[index]:.1%}"
+                right.text(index, row[index] + 0.02, share, size=max(6, min(8, text)), ha="center")
             right.set(xlim=(-0.6, size - 0.4), ylim=(0, 1), yticks=(0, 0.5, 1))
             right.yaxis.set_major_formatter(PERCENT)
             right.set_xticks(
-                places[::every], class_names[::every],
+                indices[::every], class_names[::every],
                 size=None if turned else min(9, text_size(size, 2)),
                 rotation=45 if turned else 0, ha="right" if turned else "center",
                 rotation_mode="anchor",

@@ -95,8 +95,8 @@ def _settings() -> dict[str, str]:
         "cache_name": "default",
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
-        # Jittor ends the process at Ctrl-C in its own way, with its own words, but for Jupyter's
-        # sake: where this is set it leaves Ctrl-C to Python, and so to `errors`.
+        # Jittor installs its own handler for Ctrl-C, unless this variable of Jupyter's is there.
+        # Here `program` handles Ctrl-C.
         "JPY_PARENT_PID": "0",
     }
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}-config"

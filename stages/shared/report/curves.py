@@ -26,7 +26,7 @@ def loss_curve(train: Series, validation: Series, window: int) -> Figure:
 
     Args:
         train: the loss of the steps between two points.
-        validation: the loss of the held-out images, a point an epoch.
+        validation: the loss of the held-out images, one point per epoch.
         window: points of `train` in its moving average.
 
     Returns:
@@ -56,7 +56,7 @@ def accuracy_curve(train: Series, validation: Series, window: int) -> Figure:
 
     Args:
         train: the accuracy of the steps between two points, 0 to 1.
-        validation: the accuracy of the held-out images, a point an epoch.
+        validation: the accuracy of the held-out images, one point per epoch.
         window: points of `train` in its moving average.
 
     Returns:
