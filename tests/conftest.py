@@ -1,4 +1,7 @@
-"""A small repository of its own for each test that runs the real pipeline."""
+"""A small repository of its own for each test that runs the real pipeline.
+
+The pipeline runs once in a session; each test gets a copy of what it left, to do with as it likes.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,11 @@ class Repository:
         if check:
             assert result.returncode == 0, result.stdout + result.stderr
         return result
+
+    def copy(self, path: Path) -> Repository:
+        """The repository once more: DVC's cache as well, but not its locks and other leftovers."""
+        shutil.copytree(self.path, path, ignore=shutil.ignore_patterns("__pycache__", "tmp"))
+        return Repository(path)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")
@@ -103,3 +111,18 @@ def make_repository(
         return repository
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished_once(make_repository: Callable[[], Repository]) -> Repository:
+    """The repository whose pipeline has run; for `finished` to copy, and for nobody to change."""
+    repository = make_repository()
+    repository.run("dvc", "repro")
+    repository.commit("First run")
+    return repository
+
+
+@pytest.fixture
+def finished(finished_once: Repository, tmp_path: Path) -> Repository:
+    """A repository of the test's own whose pipeline has run and is committed."""
+    return finished_once.copy(tmp_path / "finished")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +16,8 @@ from stages.shared.network import networks, runtime
 from stages.shared.network.classifier import Trained
 from stages.shared.network.runtime import nn
 from tests.conftest import Repository
+
+pytestmark = pytest.mark.slow
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -88,14 +88,10 @@ def test_a_layer_that_it_does_not_know_is_named() -> None:
         interchange.model(network)
 
 
-@pytest.mark.slow
-def test_it_is_an_option_of_the_pipeline(make_repository: Callable[[], Repository]) -> None:
-    repository = make_repository()
-    repository.run("dvc", "repro")
-    assert "export" not in repository.run("dvc", "stage", "list").stdout
-    repository.commit("First run")
-    said = repository.run("dvc", "exp", "run", "-S", "export.formats=[onnx]").stdout
+def test_it_is_an_option_of_the_pipeline(finished: Repository) -> None:
+    assert "export" not in finished.run("dvc", "stage", "list").stdout
+    said = finished.run("dvc", "exp", "run", "-S", "export.formats=[onnx]").stdout
     assert "Stage 'train' didn't change, skipping" in said
     assert "models/digits.onnx: 200 test images, the same labels, logits to" in said
-    assert Path(repository.path, "models/digits.onnx").stat().st_size > 400_000
-    assert "up to date" in repository.run("dvc", "repro").stdout
+    assert (finished.path / "models/digits.onnx").stat().st_size > 400_000
+    assert "up to date" in finished.run("dvc", "repro").stdout
