@@ -19,6 +19,8 @@ from stages.shared.training import loop as training
 from stages.shared.training.checkpoints import Checkpoints
 from stages.shared.training.loop import Epoch, Resumed, Step, TrainingError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = params.load(Path(__file__).parents[1] / "params.yaml").train.model_copy(
     update={"batch_size": 16, "validation_images": 20, "log_every": 3, "learning_rate": 0.01}
 )
