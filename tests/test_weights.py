@@ -45,6 +45,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "digits.safetensors"
 
 
+@pytest.mark.slow
 def test_a_network_comes_back_as_it_was(path: Path) -> None:
     back = weights.load(path)
     assert np.array_equal(back.logits(pictures()), fresh().logits(pictures()))
