@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import jittor_utils
 import pytest
 
 from tests.conftest import Repository
+from tests.moments import Moment, run_until
 
 pytestmark = pytest.mark.slow
-
-CURVES = Path("plots/training/plots/metrics")
 
 
 def core() -> dict[str, int]:
@@ -88,28 +86,16 @@ def test_three_in_a_queue_two_at_once(finished: Repository) -> None:
 
 
 def test_a_run_is_seen_while_it_trains(finished: Repository) -> None:
-    validation = finished.path / CURVES / "validation/loss.tsv"
-    before = validation.stat().st_mtime_ns
-    finished.set(train__epochs=200)
-    training = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=finished.path,
-        env=finished.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-    )
+    finished.set(train__epochs=3)
+    second_checkpoint = Moment("os.rename", ".safetensors", 2)
+    training = run_until(second_checkpoint, finished, "dvc", "repro")
     try:
-        # DVC removes the curves of the run before.
-        while not validation.is_file() or validation.stat().st_mtime_ns == before:
-            assert training.poll() is None
-            time.sleep(0.05)
         plots = json.loads(finished.run("dvc", "plots", "show", "--json").stdout)
         metrics = finished.run("dvc", "metrics", "show").stdout
         shown = json.loads(finished.run("dvc", "exp", "show", "--json").stdout)
-        assert training.poll() is None
     finally:
         os.killpg(training.pid, signal.SIGKILL)
-        training.wait()
+        training.communicate()
     assert "train.loss" in metrics
     assert "plots/training/metrics.json" in shown[0]["data"]["metrics"]
     points = plots["data"]["loss"][0]["content"]["data"]["values"]

@@ -82,7 +82,7 @@ def draw(repository: Repository, epochs: int) -> None:
         Image.new("RGB", (WIDTH, 900), (60 * epochs, 120, 180)).save(plots / "figures" / name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def repository(make_repository: Callable[[], Repository]) -> Repository:
     """Two experiments, `short` and `long`, both committed too, and pages/ that show them."""
     repository = make_repository()
@@ -191,7 +191,7 @@ class Browser:
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert CHROMIUM is not None
     options = webdriver.ChromeOptions()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +14,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.conftest import Repository
+from tests.moments import Moment, run_until
 
 pytestmark = pytest.mark.slow
 
@@ -28,42 +25,6 @@ DIRECT = ("python", "-m", "stages.train")
 DVC = ("dvc", "repro", "--single-item", "train")
 EPOCHS = 4
 POINTS_PER_EPOCH = 8  # 900 images in batches of 64, a point each 2 steps
-
-# Goes into a module that Python imports as it starts. At the moment that the test chose the run
-# stands still (SIGSTOP), so that the signal that the test then sends can never come too late.
-TRAP = """
-import os, signal, sys, threading
-event, ending, count, delay = os.environ["TRAP"].split()
-met = 0
-def freeze():
-    os.kill(os.getpid(), signal.SIGSTOP)
-def watch(seen, arguments):
-    global met
-    if seen == event and any(str(argument).endswith(ending) for argument in arguments):
-        met += 1
-        if met == int(count) and float(delay):
-            threading.Timer(float(delay), freeze).start()
-        elif met == int(count):
-            freeze()
-sys.addaudithook(watch)
-"""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A moment of a run, named by what Python tells its audit hooks then.
-
-    Attributes:
-        event: the kind of the event; Python's manual lists them.
-        ending: how one of its arguments ends.
-        count: how many such events there must have been.
-        delay: seconds from then on.
-    """
-
-    event: str
-    ending: str
-    count: int = 1
-    delay: float = 0.0
 
 
 def point(count: int, delay: float = 0.0) -> Moment:
@@ -127,16 +88,6 @@ def epochs_kept(repository: Repository) -> int:
     return 0
 
 
-def is_frozen(group: int) -> bool:
-    """Whether a process of the group stands still."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            state, _, number = path.read_text().rpartition(") ")[2].split()[:3]
-            if state == "T" and int(number) == group:
-                return True
-    return False
-
-
 def stop(
     repository: Repository, command: tuple[str, ...], how: signal.Signals, moment: Moment
 ) -> str:
@@ -145,22 +96,7 @@ def stop(
     Returns:
         All that was printed, by a run that this signal ended and that said no more than it should.
     """
-    trap = repository.path.parent / "trap"
-    trap.mkdir(exist_ok=True)
-    (trap / "sitecustomize.py").write_text(TRAP)
-    chosen = f"{moment.event} {moment.ending} {moment.count} {moment.delay}"
-    process = subprocess.Popen(
-        command,
-        cwd=repository.path,
-        env={**repository.environment, "PYTHONPATH": str(trap), "TRAP": chosen},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    while process.poll() is None and not is_frozen(process.pid):
-        time.sleep(0.01)
-    assert process.poll() is None, "the run was over before its moment came"
+    process = run_until(moment, repository, *command)
     os.killpg(process.pid, how)
     os.killpg(process.pid, signal.SIGCONT)
     text, _ = process.communicate()
@@ -186,11 +122,13 @@ def goes_on(repository: Repository, epochs: int) -> None:
 def random_moments() -> list[object]:
     """Eight moments at random, one in each eighth of the run, with each way to end it twice."""
     drawn = random.Random(3)
+    points = range(1, EPOCHS * POINTS_PER_EPOCH + 1)
+    length = len(points) // 8
     ways = [(command, how) for how in (signal.SIGINT, signal.SIGKILL) for command in (DIRECT, DVC)]
     chosen: list[object] = []
     for eighth in range(8):
         command, how = ways[eighth % 4]
-        count = drawn.randrange(eighth * EPOCHS, (eighth + 1) * EPOCHS) + 1
+        count = drawn.choice(points[eighth * length : (eighth + 1) * length])
         name = f"{command[0]}-{how.name}-at-point-{count}"
         # Two points lie 7 ms from each other.
         chosen.append(pytest.param(command, how, count, drawn.uniform(0, 0.005), id=name))
