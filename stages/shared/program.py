@@ -37,8 +37,8 @@ def run(main: Callable[[], None]) -> None:
 def _way_back() -> str:
     """A line for a stage that DVC runs: it has removed the outputs of the run before.
 
-    What stands in DVC's cache comes back by `dvc checkout`, what stands in Git by `git restore`. The
-    stage `check` comes first and costs nothing.
+    What stands in DVC's cache comes back by `dvc checkout`, what stands in Git by `git restore`.
+    The stage `check` comes first and costs nothing.
     """
     if os.environ.get("DVC_STAGE", "check") == "check":
         return ""
