@@ -30,8 +30,21 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{_way_back()}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _way_back() -> str:
+    """A line for a stage that DVC runs: it has removed the outputs of the run before.
+
+    What stands in DVC's cache comes back by `dvc checkout`, what stands in Git by `git restore`.
+    The stage `check` comes first and costs nothing.
+    """
+    if os.environ.get("DVC_STAGE", "check") == "check":
+        return ""
+    return (
+        "\nthe results of the last commit come back by: git restore dvc.lock plots && dvc checkout"
+    )
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -42,7 +55,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     """
     if os.isatty(1):
         os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
-    os.write(2, b"stopped\n")
+    os.write(2, f"stopped{_way_back()}\n".encode())
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
