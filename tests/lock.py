@@ -1,6 +1,6 @@
 """Says whether the results in Git are from this code and these parameters, by asking DVC.
 
-`python -m tests.lock` in a clone, fresh or not. Data and weights need not be there.
+`python -m tests.lock` in a clone, fresh or not. Data, weights and curves need not be there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 # What DVC says of a file that was not fetched from its cache.
 ABSENT = {"deleted", "not in cache"}
-FETCHED = ("data/", "models/")
+FETCHED = ("data/", "models/", "plots/training")
 
 
 def differences(status: dict[str, list[Any]]) -> Iterator[str]:
