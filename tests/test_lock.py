@@ -37,6 +37,7 @@ def test_other_code_is_named_with_each_stage_that_it_is_of(clone: Repository) ->
     assert lines(clone) == [
         "error: train: stages/shared/network is modified",
         "error: evaluate: stages/shared/network is modified",
+        "error: export: stages/shared/network is modified",
     ]
 
 
@@ -46,6 +47,7 @@ def test_another_parameter_command_or_result_is_named(clone: Repository) -> None
     path.write_text(path.read_text().replace("-m stages.decode", "-B -m stages.decode"))
     (clone.path / "plots/figures/loss.png").unlink()
     assert lines(clone) == [
+        "error: check: params.yaml is modified",
         "error: decode: changed command",
         "error: plot: params.yaml: plot is modified",
         "error: plot: plots/figures is modified",

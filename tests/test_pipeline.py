@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from dvc.repo import Repo
@@ -11,7 +12,7 @@ from tests.conftest import Repository
 
 pytestmark = pytest.mark.slow
 
-STAGES = ["download", "decode", "train", "evaluate", "plot", "export"]
+STAGES = ["check", "download", "decode", "train", "evaluate", "plot", "export"]
 
 
 def ran(repository: Repository) -> list[str]:
@@ -65,8 +66,8 @@ def test_git_holds_the_small_results_and_dvc_the_large(finished: Repository) -> 
     assert "plots/evaluation/metrics.json" in held
     assert "plots/figures/loss.png" in held
     assert "plots/README.md" in held
-    assert "plots/training/plots/metrics/train/loss.tsv" in held
-    assert [name for name in held if name.startswith(("data", "models"))] == [
+    large = ("data", "models", "plots/training")
+    assert [name for name in held if name.startswith(large)] == [
         "data/.gitignore",
         "models/.gitignore",
     ]
@@ -95,7 +96,7 @@ def test_dvc_shows_the_run(finished: Repository) -> None:
 def test_a_changed_learning_rate_runs_what_depends_on_it(finished: Repository) -> None:
     finished.set(train__learning_rate=0.01)
     assert "train.learning_rate" in finished.run("dvc", "params", "diff").stdout
-    assert ran(finished) == ["train", "evaluate", "plot", "export"]
+    assert ran(finished) == ["check", "train", "evaluate", "plot", "export"]
     difference = json.loads(finished.run("dvc", "metrics", "diff", "--json").stdout)
     assert "loss" in difference["plots/evaluation/metrics.json"]
     finished.commit("A lower learning rate")
@@ -103,18 +104,46 @@ def test_a_changed_learning_rate_runs_what_depends_on_it(finished: Repository) -
     assert text.splitlines()[1].split() == ["params.yaml", "train.learning_rate", "0.02", "0.01"]
 
 
-def test_a_misspelt_key_stops_the_run_before_it_begins(finished: Repository) -> None:
+def test_changed_and_changed_back_trains_nothing_again(finished: Repository) -> None:
+    finished.set(train__learning_rate=0.01)
+    assert "train" in ran(finished)
+    finished.set(train__learning_rate=0.02)
+    assert set(ran(finished)) <= {"check", "evaluate", "plot"}  # seconds each
+    assert is_as_committed(finished)
+    said = finished.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01").stdout
+    assert "Stage 'train' is cached - skipping run" in said
+
+
+def test_a_refused_parameter_takes_nothing_away(finished: Repository) -> None:
+    outputs = [finished.path / "models", finished.path / "plots"]
+    before = {file: file.read_bytes() for out in outputs for file in out.rglob("*.*")}
     path = finished.path / "params.yaml"
-    path.write_text(path.read_text().replace("momentum:", "momentun:"))
+    whole = path.read_text()
+    path.write_text(whole.replace("momentum:", "momentun:"))
     assert "train.momentun is not a known key; did you mean momentum?" in refused(finished)
+    result = finished.run("dvc", "exp", "run", "-S", "train.learning_rate=-1", check=False)
+    assert result.returncode != 0
+    assert {file: file.read_bytes() for out in outputs for file in out.rglob("*.*")} == before
+    path.write_text(whole)
+    assert ran(finished) == []
+    assert is_as_committed(finished)
 
 
-def test_a_diverging_run_leaves_no_weights_and_the_old_ones_come_back(finished: Repository) -> None:
+def test_a_diverging_run_leaves_no_weights_and_says_how_the_old_come_back(
+    finished: Repository,
+) -> None:
+    path = finished.path / "models/digits.safetensors"
+    before = path.read_bytes()
     finished.set(train__learning_rate=1e30)
-    assert "error: the loss is" in refused(finished)
-    assert not (finished.path / "models/digits.safetensors").exists()
+    said = refused(finished)
+    assert "error: the loss is" in said
+    assert not path.exists()
+    advice = re.search(r"come back by: (.*)", said)
+    assert advice
+    finished.run("sh", "-c", advice[1])
+    assert path.read_bytes() == before
     finished.run("git", "checkout", "-q", "params.yaml")
-    finished.run("dvc", "repro")
+    assert ran(finished) == []
     assert is_as_committed(finished)
 
 

@@ -49,4 +49,4 @@ def test_a_stage_that_dvc_runs_says_how_to_get_results_back(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == lines
     assert said[0] == "error: a.txt: empty"
-    assert said[-1].endswith("git restore dvc.lock plots && dvc checkout") == (lines == 2)
+    assert said[-1].endswith("git restore dvc.lock plots && dvc checkout --force") == (lines == 2)

@@ -44,6 +44,22 @@ def travel(repository: Repository, elsewhere: Path) -> None:
     assert not clone.run("git", "status", "--porcelain").stdout
 
 
+def test_what_another_clone_has_trained_is_not_trained_again(
+    finished: Repository, tmp_path: Path
+) -> None:
+    finished.run("dvc", "remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
+    finished.run("dvc", "push")
+    finished.commit("Add a remote")
+    finished.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01")
+    finished.run("dvc", "push", "--run-cache")
+    finished.run("git", "restore", ".")
+    finished.run("git", "clone", "-q", str(finished.path), str(tmp_path / "clone"))
+    clone = Repository(tmp_path / "clone")
+    clone.run("dvc", "pull", "--run-cache")
+    said = clone.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01").stdout
+    assert "Stage 'train' is cached - skipping run" in said
+
+
 def test_a_local_folder(finished: Repository, tmp_path: Path) -> None:
     finished.run("dvc", "remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
     travel(finished, tmp_path / "clone")

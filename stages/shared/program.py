@@ -37,14 +37,13 @@ def run(main: Callable[[], None]) -> None:
 def _way_back() -> str:
     """A line for a stage that DVC runs: it has removed the outputs of the run before.
 
-    What stands in DVC's cache comes back by `dvc checkout`, what stands in Git by `git restore`.
-    The stage `check` comes first and costs nothing.
+    What DVC's cache holds comes back by `dvc checkout`, by force since half of a curve may be in
+    its way; what Git holds by `git restore`. The stage `check` comes first and costs nothing.
     """
     if os.environ.get("DVC_STAGE", "check") == "check":
         return ""
-    return (
-        "\nthe results of the last commit come back by: git restore dvc.lock plots && dvc checkout"
-    )
+    command = "git restore dvc.lock plots && dvc checkout --force"
+    return f"\nthe results of the last commit come back by: {command}"
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
