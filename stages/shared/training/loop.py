@@ -266,7 +266,7 @@ class _Run:
         assert self.average
         keep = min(self.settings.moving_average, self.step / (self.step + 9))
         own = self.trained.network.state_dict().values()
-        fast.follow(list(self.average.state_dict().values()), list(own), keep)
+        fast.update_ema(list(self.average.state_dict().values()), list(own), keep)
 
     def _memory(self) -> dict[str, jt.Var]:
         """What the optimizer remembers of each parameter, by kind and number."""

@@ -1,0 +1,73 @@
+// Softmax and cross-entropy, both ways.
+//
+// Alone: g++ -O2 -fopenmp tests/kernels/loss.cc && ./a.out
+//
+// CrossEntropy::plain_forward and plain_grad are the formula, forward and grad the kernels. They
+// run on one core: the logits of a batch are too few to share.
+#ifndef KERNELS_LOSS_H
+#define KERNELS_LOSS_H
+
+#include <cmath>
+
+#include "vector.h"
+
+namespace kernels {
+namespace {
+
+// logits (N, C), labels (N): loss = mean over n of log(sum over c of e^logits[n][c]) -
+// logits[n][label], and the probabilities e^logits / their sum, which the way back needs. A label
+// that is no class counts as Jittor counts it: its image has the target 0 everywhere.
+struct CrossEntropy {
+    static void plain_forward(long N, long C, const float* logits, const int* labels, float* loss,
+                              float* probabilities) {
+        double total = 0;
+        for (long n = 0; n < N; n++) {
+            const float* x = logits + n * C;
+            double most = x[0], sum = 0;
+            for (long c = 0; c < C; c++) most = std::max(most, (double)x[c]);
+            for (long c = 0; c < C; c++) sum += std::exp(x[c] - most);
+            for (long c = 0; c < C; c++) probabilities[n * C + c] = std::exp(x[c] - most) / sum;
+            const bool is_class = labels[n] >= 0 && labels[n] < C;
+            total += std::log(sum) + most - (is_class ? x[labels[n]] : most);
+        }
+        *loss = total / N;
+    }
+
+    // dlogits[n][c] = dloss / N * (probability - 1 at the label).
+    static void plain_grad(long N, long C, const float* probabilities, const int* labels,
+                           const float* dloss, float* dlogits) {
+        for (long n = 0; n < N; n++)
+            for (long c = 0; c < C; c++)
+                dlogits[n * C + c] =
+                    (probabilities[n * C + c] - (double)(c == labels[n])) * *dloss / N;
+    }
+
+    static void forward(long N, long C, const float* logits, const int* labels, float* loss,
+                        float* probabilities) {
+        double total = 0;
+        for (long n = 0; n < N; n++) {
+            const float* x = logits + n * C;
+            float *p = probabilities + n * C, most = x[0], sum = 0;
+            for (long c = 1; c < C; c++) most = std::max(most, x[c]);
+            for (long c = 0; c < C; c++) sum += p[c] = std::exp(x[c] - most);
+            for (long c = 0; c < C; c++) p[c] /= sum;
+            const bool is_class = labels[n] >= 0 && labels[n] < C;
+            total += std::log(sum) + most - (is_class ? x[labels[n]] : most);
+        }
+        *loss = total / N;
+    }
+
+    static void grad(long N, long C, const float* probabilities, const int* labels,
+                     const float* dloss, float* dlogits) {
+        const float each = *dloss / N;
+        for (long n = 0; n < N; n++)
+            for (long c = 0; c < C; c++)
+                dlogits[n * C + c] =
+                    (probabilities[n * C + c] - (c == labels[n] ? 1.f : 0.f)) * each;
+    }
+};
+
+}  // namespace
+}  // namespace kernels
+
+#endif  // KERNELS_LOSS_H
