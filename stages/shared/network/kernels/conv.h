@@ -105,9 +105,9 @@ struct Conv {
         return q / T * CHANNEL + (ky % SY * SX + kx % SX) * PLANE + ky / SY * WS + kx / SX;
     }
 
-    // A tile of sums, `columns` vectors of channels for each of `across` things, fills the registers
-    // but for the operands: 24 sums of 32 registers with up to 4 vectors and a factor, or 12 of 16
-    // with up to 2.
+    // A tile of sums, `columns` vectors of channels for each of `across` things, fills the
+    // registers but for the operands: 24 sums of 32 registers with up to 4 vectors and a factor, or
+    // 12 of 16 with up to 2.
     static constexpr int SUMS = REGISTERS == 32 ? 24 : 12;
     // More than 12 things are no gain, as each vector loaded is used 12 times already; and it is
     // the number that the loops below are unrolled by.
@@ -257,9 +257,9 @@ struct Conv {
                 for (int c = 0; c < WIDE_C; c += BLOCK_C)
                     for (int t = 0; t < T; t++)
                         in_tiles<across(COLUMNS_C)>([&](auto size, int p) {
-                            grad_x_tile<decltype(size)::value>(
-                                d + p, &pixels[t * P + p], weights + ((long)t * WIDE_C + c) * O,
-                                rows + c);
+                            grad_x_tile<decltype(size)::value>(d + p, &pixels[t * P + p],
+                                                               weights + ((long)t * WIDE_C + c) * O,
+                                                               rows + c);
                         });
                 turn(rows, WIDE_C, H * W, C, dx + n * C * H * W, H * W);
             }
@@ -273,7 +273,8 @@ struct Conv {
     // busy, and cost little memory.
     static constexpr int GROUPS = 16;
     // So many positions at a time that their rows of dy, 32 KB for 64 outputs, stay in the nearest
-    // cache while all weights go by. Small images are taken TOGETHER, of large ones a STRIP of rows.
+    // cache while all weights go by. Small images are taken TOGETHER, of large ones a STRIP of
+    // rows.
     static constexpr int NEAR = 128;
     static constexpr int STRIP = NEAR / OW > 1 ? NEAR / OW : 1, TOGETHER = ceil_div(NEAR, P);
     // Here a fourth vector pays, since the one factor comes straight from memory.

@@ -36,8 +36,7 @@ inline void ema_share(long count, const float* __restrict__ averages,
 
 inline void update_ema(std::initializer_list<Average> arrays, float decay) {
     #pragma omp parallel
-    for (const Average& a : arrays)
-        ema_share(a.count, a.averages, a.values, a.new_averages, decay);
+    for (const Average& a : arrays) ema_share(a.count, a.averages, a.values, a.new_averages, decay);
 }
 
 }  // namespace

@@ -113,8 +113,7 @@ inline void forward_outputs(long first, long last, long I, const float* x, long 
         long o = first;
         for (; o + LINES <= last; o += LINES)
             forward_lines<LINES>(xk, x_row, wk + o * I, I, count, sums + o * x_row);
-        for (; o < last; o++)
-            forward_lines<1>(xk, x_row, wk + o * I, I, count, sums + o * x_row);
+        for (; o < last; o++) forward_lines<1>(xk, x_row, wk + o * I, I, count, sums + o * x_row);
     }
 }
 
@@ -183,8 +182,7 @@ inline void product_rows(const float* a, long a_c, long a_m, const float* x, lon
     int p = 0;
     for (; p + COLS * V <= width; p += COLS * V)
         product_tile<rows, COLS>(a, a_c, a_m, x + p, C, out + p, out_row);
-    for (; p + V <= width; p += V)
-        product_tile<rows, 1>(a, a_c, a_m, x + p, C, out + p, out_row);
+    for (; p + V <= width; p += V) product_tile<rows, 1>(a, a_c, a_m, x + p, C, out + p, out_row);
     if (p == width) return;
     float last[rows * V];
     product_tile<rows, 1>(a, a_c, a_m, x + p, C, last, V);

@@ -70,8 +70,8 @@ struct BatchNorm {
         for (long plane = 0; plane < N * C; plane++) {
             const int c = plane % C;
             const double scale = weight[c] / std::sqrt(var[c] + eps);
-            plain_plane<int>(x + plane * SIZE, scale, bias[c] - mean[c] * scale,
-                             y + plane * POOLED, nullptr);
+            plain_plane<int>(x + plane * SIZE, scale, bias[c] - mean[c] * scale, y + plane * POOLED,
+                             nullptr);
         }
     }
 
@@ -142,8 +142,9 @@ struct BatchNorm {
         }
     }
 
-    // sums[0] of x and sums[1] of its squares, for one plane.
-    static void plane_sums(const float* x, float* sums) {
+    // sums[0] of x and sums[1] of its squares, for one plane. Always inlined, as is grad_sums:
+    // where the loop is a function of its own, gcc under -Ofast adds in another order.
+    inline __attribute__((always_inline)) static void plane_sums(const float* x, float* sums) {
         float sum = 0, squares = 0;
         #pragma omp simd reduction(+ : sum, squares)
         for (int i = 0; i < SIZE; i++) {
@@ -214,8 +215,10 @@ struct BatchNorm {
 
     // With g as in plain_grad: sums[0] of g and sums[1] of g (x - mean), for one plane.
     template <class Index>
-    static void grad_sums(const float* x, float mean, const float* dy, const float* y,
-                          const Index* index, float* sums, float inverse) {
+    inline __attribute__((always_inline)) static void grad_sums(const float* x, float mean,
+                                                                const float* dy, const float* y,
+                                                                const Index* index, float* sums,
+                                                                float inverse) {
         float sum = 0, product = 0;
         #pragma omp simd reduction(+ : sum, product)
         for (int i = 0; i < POOLED; i++) {
