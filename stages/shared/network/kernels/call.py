@@ -80,7 +80,7 @@ def source(header: str) -> str:
     """The text of a header as Jittor gets it, with vector.h in place of the line that includes it.
 
     No path is in it: it is part of the key to the compiled kernel, which all clones share.
-    Comments are left out, since Jittor hashes the whole text at each call.
+    Lines of comment are left out, since Jittor hashes the whole text at each call.
 
     Args:
         header: as `call` takes it.

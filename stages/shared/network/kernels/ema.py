@@ -31,9 +31,7 @@ def update_ema(averages: Sequence[jt.Var], values: Sequence[jt.Var], decay: floa
             average.update(decay * average + (1 - decay) * value)
         return
     count = len(averages)
-    arrays = ", ".join(
-        f"{{in{i}->num, in{i}_p, in{i + count}_p, out{i}_p}}" for i in range(count)
-    )
+    arrays = ", ".join(f"{{in{i}->num, in{i}_p, in{i + count}_p, out{i}_p}}" for i in range(count))
     moved = call.call(
         "ema",
         f'kernels::update_ema({{{arrays}}}, data["decay"]);',

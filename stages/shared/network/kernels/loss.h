@@ -15,9 +15,15 @@ namespace kernels {
 namespace {
 
 // logits (N, C), labels (N): loss = mean over n of log(sum over c of e^logits[n][c]) -
-// logits[n][label], and the probabilities e^logits / their sum, which the way back needs. A label
-// that is no class counts as Jittor counts it: its image has the target 0 everywhere.
+// logits[n][label], and probabilities = e^logits / their sum, which the gradient needs. An image
+// whose label is no class is left out, as Jittor leaves it out.
 struct CrossEntropy {
+    static long labelled(long N, long C, const int* labels) {
+        long count = 0;
+        for (long n = 0; n < N; n++) count += labels[n] >= 0 && labels[n] < C;
+        return count;
+    }
+
     static void plain_forward(long N, long C, const float* logits, const int* labels, float* loss,
                               float* probabilities) {
         double total = 0;
@@ -27,19 +33,21 @@ struct CrossEntropy {
             for (long c = 0; c < C; c++) most = std::max(most, (double)x[c]);
             for (long c = 0; c < C; c++) sum += std::exp(x[c] - most);
             for (long c = 0; c < C; c++) probabilities[n * C + c] = std::exp(x[c] - most) / sum;
-            const bool is_class = labels[n] >= 0 && labels[n] < C;
-            total += std::log(sum) + most - (is_class ? x[labels[n]] : most);
+            if (labels[n] >= 0 && labels[n] < C) total += std::log(sum) + most - x[labels[n]];
         }
-        *loss = total / N;
+        *loss = total / labelled(N, C, labels);
     }
 
-    // dlogits[n][c] = dloss / N * (probability - 1 at the label).
+    // dlogits[n][c] = dloss / images * (probability - 1 at the label).
     static void plain_grad(long N, long C, const float* probabilities, const int* labels,
                            const float* dloss, float* dlogits) {
+        const double each = (double)*dloss / labelled(N, C, labels);
         for (long n = 0; n < N; n++)
             for (long c = 0; c < C; c++)
                 dlogits[n * C + c] =
-                    (probabilities[n * C + c] - (double)(c == labels[n])) * *dloss / N;
+                    labels[n] < 0 || labels[n] >= C
+                        ? 0
+                        : (probabilities[n * C + c] - (double)(c == labels[n])) * each;
     }
 
     static void forward(long N, long C, const float* logits, const int* labels, float* loss,
@@ -51,19 +59,20 @@ struct CrossEntropy {
             for (long c = 1; c < C; c++) most = std::max(most, x[c]);
             for (long c = 0; c < C; c++) sum += p[c] = std::exp(x[c] - most);
             for (long c = 0; c < C; c++) p[c] /= sum;
-            const bool is_class = labels[n] >= 0 && labels[n] < C;
-            total += std::log(sum) + most - (is_class ? x[labels[n]] : most);
+            if (labels[n] >= 0 && labels[n] < C) total += std::log(sum) + most - x[labels[n]];
         }
-        *loss = total / N;
+        *loss = total / labelled(N, C, labels);
     }
 
     static void grad(long N, long C, const float* probabilities, const int* labels,
                      const float* dloss, float* dlogits) {
-        const float each = *dloss / N;
-        for (long n = 0; n < N; n++)
+        const float each = *dloss / labelled(N, C, labels);
+        for (long n = 0; n < N; n++) {
+            const float* p = probabilities + n * C;
+            const float own = labels[n] >= 0 && labels[n] < C ? each : 0;
             for (long c = 0; c < C; c++)
-                dlogits[n * C + c] =
-                    (probabilities[n * C + c] - (c == labels[n] ? 1.f : 0.f)) * each;
+                dlogits[n * C + c] = (p[c] - (c == labels[n] ? 1.f : 0.f)) * own;
+        }
     }
 };
 

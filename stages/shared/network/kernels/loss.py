@@ -35,8 +35,8 @@ def cross_entropy(logits: jt.Var, labels: jt.Var) -> jt.Var:
 
     Args:
         logits: float32 (N, C).
-        labels: int32 (N,), each from 0 to C - 1. Any other counts as Jittor counts it: as an image
-            of no class, whose target is 0 everywhere.
+        labels: int32 (N,), each from 0 to C - 1. An image with another is left out of the mean, as
+            Jittor leaves it out.
 
     Returns:
         float32 (1,), in nats.

@@ -213,12 +213,12 @@ struct BatchNorm {
         }
     }
 
-    // With g as in plain_grad: sums[0] of g and sums[1] of g (x - mean), for one plane.
+    // With g as in plain_grad: sums[0] of g and sums[1] of g (x - mean) * inverse, for one plane.
     template <class Index>
     inline __attribute__((always_inline)) static void grad_sums(const float* x, float mean,
-                                                                const float* dy, const float* y,
-                                                                const Index* index, float* sums,
-                                                                float inverse) {
+                                                                float inverse, const float* dy,
+                                                                const float* y, const Index* index,
+                                                                float* sums) {
         float sum = 0, product = 0;
         #pragma omp simd reduction(+ : sum, product)
         for (int i = 0; i < POOLED; i++) {
@@ -253,8 +253,8 @@ struct BatchNorm {
         {
             #pragma omp for schedule(static)
             for (long p = 0; p < N * C; p++)
-                grad_sums(x + p * SIZE, mean[p % C], dy + p * POOLED, y + p * POOLED,
-                          index + p * POOLED, sums + p * 2, inverse[p % C]);
+                grad_sums(x + p * SIZE, mean[p % C], inverse[p % C], dy + p * POOLED,
+                          y + p * POOLED, index + p * POOLED, sums + p * 2);
             #pragma omp single
             for (int c = 0; c < C; c++) {
                 const Sums of(N, c, sums);

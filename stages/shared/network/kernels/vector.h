@@ -63,9 +63,9 @@ inline const float* through_relu(const float* dy, const float* y, size_t count, 
     return room;
 }
 
-// Elements of a (0 to V - 1) and of b (V to 2 V - 1).
+// Elements of a (0 to V - 1) and of b (V to 2 V - 1). Clang lacks gcc's function for it.
 inline vec shuffle(vec a, vec b, indices which) {
-#ifdef __clang__  // which lacks gcc's function for it
+#ifdef __clang__
     vec out;
     for (int i = 0; i < V; i++) out[i] = which[i] < V ? a[which[i]] : b[which[i] - V];
     return out;
