@@ -30,6 +30,8 @@ struct Conv {
     static constexpr int T = KH * KW;  // taps of the kernel
     static constexpr int Q = C * T;    // pairs of an input channel and a tap
 
+    // The formula.
+
     // Calls work(w, x, y) with the index of a weight, and of the pixels of x and y that it joins,
     // for all n. Where a tap falls on the padding there is no such pixel.
     template <class Work>
@@ -73,7 +75,7 @@ struct Conv {
         std::copy(bias.begin(), bias.end(), dbias);
     }
 
-    // From here on: the kernels.
+    // The kernels.
 
     // Channels are filled up with zeros to whole vectors.
     static constexpr int WIDE_O = round_up(O, V), WIDE_C = round_up(C, V);

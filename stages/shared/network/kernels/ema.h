@@ -8,8 +8,6 @@
 
 #include <initializer_list>
 
-#include "vector.h"
-
 namespace kernels {
 namespace {
 
@@ -20,10 +18,14 @@ struct Average {
     float* new_averages;
 };
 
+// The formula.
+
 inline void plain_update_ema(const Average& a, double decay) {
     for (long i = 0; i < a.count; i++)
         a.new_averages[i] = decay * a.averages[i] + (1 - decay) * a.values[i];
 }
+
+// The kernel.
 
 // One array's share of this thread. Nobody waits at its end: no array needs another.
 inline void ema_share(long count, const float* __restrict__ averages,

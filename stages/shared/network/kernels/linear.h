@@ -19,6 +19,8 @@ namespace {
 // gradients do not read y.
 template <bool BIAS, bool RELU>
 struct Linear {
+    // The formula.
+
     static void plain_forward(long N, long I, long O, const float* x, const float* w,
                               const float* bias, float* y) {
         for (long n = 0; n < N; n++)
@@ -51,6 +53,8 @@ struct Linear {
                 (i < 0 ? dbias[o] : dw[o * I + i]) = sum;
             }
     }
+
+    // The kernels.
 
     static void forward(long N, long I, long O, const float* x, const float* w, const float* bias,
                         float* y);

@@ -7,9 +7,8 @@
 #ifndef KERNELS_LOSS_H
 #define KERNELS_LOSS_H
 
+#include <algorithm>
 #include <cmath>
-
-#include "vector.h"
 
 namespace kernels {
 namespace {
@@ -23,6 +22,8 @@ struct CrossEntropy {
         for (long n = 0; n < N; n++) count += labels[n] >= 0 && labels[n] < C;
         return count;
     }
+
+    // The formula.
 
     static void plain_forward(long N, long C, const float* logits, const int* labels, float* loss,
                               float* probabilities) {
@@ -49,6 +50,8 @@ struct CrossEntropy {
                         ? 0
                         : (probabilities[n * C + c] - (double)(c == labels[n])) * each;
     }
+
+    // The kernels.
 
     static void forward(long N, long C, const float* logits, const int* labels, float* loss,
                         float* probabilities) {

@@ -24,6 +24,8 @@ template <int C, int H, int W, int POOL, bool RELU>
 struct BatchNorm {
     static constexpr int PH = H / POOL, PW = W / POOL, SIZE = H * W, POOLED = PH * PW;
 
+    // The formula.
+
     // y = scale * x + shift, then the largest of each square, then ReLU, for one plane. The first
     // of equals counts, by rows within a column.
     template <class Index>
@@ -102,7 +104,7 @@ struct BatchNorm {
         }
     }
 
-    // From here on: the kernels. Planes are summed each on their own and then in order, so that
+    // The kernels. Planes are summed each on their own and then in order, so that
     // the last bit does not depend on the number of threads.
 
     // For both halves of a pooled plane's squares: the larger, and its index.
@@ -138,7 +140,10 @@ struct BatchNorm {
         for (int i = 0; i < POOLED; i++) {
             float left = most[2 * i], right = most[2 * i + 1], v = right > left ? right : left;
             y[i] = RELU && !(v > 0) ? 0.f : v;
-            if (wanted) index[i] = right > left ? most_index[2 * i + 1] : most_index[2 * i];
+            if (!wanted) continue;
+            // Both are read, though one is enough: gcc does not vectorise reads under a condition.
+            const int left_index = most_index[2 * i], right_index = most_index[2 * i + 1];
+            index[i] = right > left ? right_index : left_index;
         }
     }
 

@@ -8,8 +8,6 @@
 
 #include <initializer_list>
 
-#include "vector.h"
-
 namespace kernels {
 namespace {
 
@@ -19,6 +17,8 @@ struct Parameter {
     const float *weights, *gradients, *velocities;
     float *new_weights, *new_velocities;
 };
+
+// The formula.
 
 // gradient' = gradient + weight_decay * weight
 // velocity = momentum * velocity + (1 - dampening) * gradient'
@@ -34,6 +34,8 @@ inline void plain_sgd(const Parameter& p, double rate, double momentum, double w
             p.weights[i] - rate * (nesterov ? gradient + momentum * velocity : velocity);
     }
 }
+
+// The kernel.
 
 // One array's share of this thread. Nobody waits at its end: no array needs another.
 inline void sgd_share(long count, const float* __restrict__ weights,
