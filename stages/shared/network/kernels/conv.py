@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from stages.shared.network.kernels import call
 from stages.shared.network.kernels.affine import Affine, Lines
@@ -10,6 +11,52 @@ from stages.shared.network.runtime import jt, nn
 
 # The widest vector and the largest tile of conv.h: what channels and pairs are rounded up to.
 _ROUND = 16
+
+
+class _Plan(NamedTuple):
+    """What the kernels need for images of one size.
+
+    Attributes:
+        lines: the calls.
+        positions: height and width of the output.
+    """
+
+    lines: Lines
+    positions: tuple[int, int]
+
+
+@cache  # a layer asks at each call
+def _plan(
+    image: tuple[int, int, int],
+    outputs: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    bias: bool,
+    relu: bool,
+) -> _Plan | None:
+    """How to convolve images of (channels, height, width), or None where the kernels cannot."""
+    channels, height, width = image
+    (kh, kw), (sy, sx), (py, px) = kernel, stride, padding
+    rows, columns = (height + 2 * py - kh) // sy + 1, (width + 2 * px - kw) // sx + 1
+    countable = call.fits(
+        channels * (height + 2 * py + sy) * (width + 2 * px + sx),
+        (channels + _ROUND) * (height * width + 1),
+        (outputs + _ROUND) * rows * columns,
+        kh * kw * rows * columns,
+        (outputs + _ROUND) * (channels * kh * kw + _ROUND),
+        outputs * (channels + _ROUND) * kh * kw,
+    )
+    if min(rows, columns) < 1 or min(padding) < 0 or not countable:
+        return None
+    constants = (*image, outputs, *kernel, *stride, *padding, int(bias), int(relu))
+    name = f"kernels::Conv<{', '.join(map(str, constants))}>"
+    lines = Lines(
+        forward=f"{name}::forward(in0_shape0, in0_p, in1_p, in2_p, out0_p);",
+        grad_x=f"{name}::grad_x(in0_shape0, in0_p, in1_p, in2_p, out0_p);",
+        grad_w=f"{name}::grad_w(in0_shape0, in0_p, in1_p, in2_p, out0_p, out1_p);",
+    )
+    return _Plan(lines, (rows, columns))
 
 
 class Conv(nn.Conv):
@@ -29,45 +76,21 @@ class Conv(nn.Conv):
 
     def execute(self, x: jt.Var) -> jt.Var:
         """Map float32 (N, C, H, W) to float32 (N, O, H', W')."""
-        if not self._is_for_kernels(x):
+        plan = self._plan(x)
+        if plan is None:
             return call.jittors_way(super().execute(x), self.relu)
         bias = [] if self.bias is None else [self.bias]
-        n, channels, height, width = x.shape
-        constants = (
-            *(channels, height, width, self.out_channels),
-            *(*self.kernel_size, *self.stride, *self.padding),
-            *(len(bias), int(self.relu)),
-        )
-        kernel = f"kernels::Conv<{', '.join(map(str, constants))}>"
-        lines = Lines(
-            forward=f"{kernel}::forward(in0_shape0, in0_p, in1_p, in2_p, out0_p);",
-            grad_x=f"{kernel}::grad_x(in0_shape0, in0_p, in1_p, in2_p, out0_p);",
-            grad_w=f"{kernel}::grad_w(in0_shape0, in0_p, in1_p, in2_p, out0_p, out1_p);",
-        )
-        shape = (n, self.out_channels, *self._positions(height, width))
-        return Affine("conv", lines, shape, self.relu)(x, self.weight, *bias)
+        shape = (x.shape[0], self.out_channels, *plan.positions)
+        return Affine("conv", plan.lines, shape, self.relu)(x, self.weight, *bias)
 
-    def _positions(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the output for those of the input."""
-        (kh, kw), (sy, sx), (py, px) = self.kernel_size, self.stride, self.padding
-        return (height + 2 * py - kh) // sy + 1, (width + 2 * px - kw) // sx + 1
-
-    def _is_for_kernels(self, x: jt.Var) -> bool:
-        bias = [] if self.bias is None else [self.bias]
-        if self.groups != 1 or self.dilation != (1, 1) or not call.usable(x, self.weight, *bias):
-            return False
+    def _plan(self, x: jt.Var) -> _Plan | None:
+        """How the kernels would do it, or None where they cannot."""
+        biased = self.bias is not None
+        arrays = [x, self.weight, self.bias] if biased else [x, self.weight]
+        if self.groups != 1 or self.dilation != (1, 1) or not call.usable(*arrays):
+            return None
         if x.ndim != 4 or x.shape[1] != self.in_channels:
-            return False
-        _, channels, height, width = x.shape
-        rows, columns = self._positions(height, width)
-        (kh, kw), (sy, sx), (py, px) = self.kernel_size, self.stride, self.padding
-        if min(rows, columns) < 1 or min(py, px) < 0:
-            return False
-        wide_channels, wide_outputs = channels + _ROUND, self.out_channels + _ROUND
-        return call.fits(
-            channels * (height + 2 * py + sy) * (width + 2 * px + sx),
-            wide_channels * (height * width + 1),
-            wide_outputs * rows * columns,
-            kh * kw * rows * columns,
-            wide_outputs * (channels * kh * kw + _ROUND),
-        )
+            return None
+        image = tuple(x.shape[1:])
+        window = (self.kernel_size, self.stride, self.padding)
+        return _plan(image, self.out_channels, *window, biased, self.relu)
