@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate results test lint bench doctor lock clean
+.PHONY: help setup repro tutorial fast accurate results test lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -16,13 +16,6 @@ ARGS ?=
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check \
 	--require-hashes --no-deps --no-build-isolation --use-pep517
-
-# DVC takes the workspace as it is, so what an earlier recipe set in params.yaml would count as well.
-define AS_COMMITTED
-git diff --quiet HEAD -- params.yaml || \
-{ echo 'error: params.yaml differs from the last commit, and a recipe starts from that;' \
-	'`git restore params.yaml` or commit it first' >&2; exit 1; }
-endef
 
 # doctor.py finds the Python that fits; any Python from 3.8 on can run it.
 define DOCTOR
@@ -56,22 +49,13 @@ repro: setup .venv/.core ## run the pipeline, as far as something changed, and p
 	@$(IN_VENV) python -m stages.tools.score
 
 tutorial: setup ## run the tutorial's recipe as an experiment of DVC
-	@$(AS_COMMITTED)
-	$(IN_VENV) dvc exp run -n tutorial $(ARGS)
+	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
 fast: setup ## run the recipe made for speed as an experiment of DVC
-	@$(AS_COMMITTED)
-	$(IN_VENV) dvc exp run -n fast -S train.network=compact -S train.epochs=4 \
-		-S train.batch_size=256 -S train.learning_rate=0.2 -S train.nesterov=true \
-		-S train.schedule=one_cycle -S train.log_every=20 $(ARGS)
+	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC
-	@$(AS_COMMITTED)
-	$(IN_VENV) dvc exp run -n accurate -S train.network=deep -S train.epochs=22 \
-		-S train.batch_size=128 -S train.nesterov=true -S train.schedule=one_cycle \
-		-S train.weight_decay=0.0005 -S train.moving_average=0.998 -S train.augment.shift=2 \
-		-S train.augment.rotate=15 -S train.augment.scale=0.15 -S train.augment.shear=0.25 \
-		-S train.validation_images=1000 -S train.keep=last $(ARGS)
+	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
 results: setup .venv.bench/.ready ## run each recipe with five seeds and print the table of results
 	@$(IN_VENV) python -m tests.bench.recipes .venv.bench/bin/python \
@@ -90,9 +74,12 @@ lint: .venv/.ready ## check style and types
 		g++ -std=c++14 -fopenmp -Wall -Wextra -Werror -fsyntax-only -I. $$program || exit 1; done
 
 bench: setup .venv.bench/.ready ## time it all, in turns with PyTorch; ARGS=--compiled
-	@$(IN_VENV) python -m tests.bench .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
+	@$(IN_VENV) python -m tests.bench.comparison .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
-	@$(IN_VENV) python -m tests.bench.goals
+	@$(IN_VENV) python -m tests.bench.pages
+
+pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them
+	@$(IN_VENV) python -m tests.bench.pages
 
 # PyTorch is the peer of the benchmark and nothing else, so it stays out of .venv.
 .venv.bench/.ready: tests/bench/requirements.txt

@@ -6,17 +6,14 @@ that their bytes are the same whatever the source.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from stages.shared import params
+from stages.shared import datasets, params
 from stages.shared.program import run
-from stages.shared.sources import DATASETS, fetch
+from stages.shared.sources import fetch
 
 
 def main() -> None:
-    """Run the stage on the folder that dvc.yaml names."""
-    download = params.load().download
-    fetch(DATASETS[download.dataset], download.sources, Path("data/raw"))
+    settings = params.load().download
+    fetch(datasets.DATASETS[settings.dataset].files, settings.sources, datasets.RAW)
 
 
 if __name__ == "__main__":

@@ -1,71 +1,48 @@
 """Train the network.
 
-Reads data/npy/train-*.npy; writes models/digits.safetensors, the curves in plots/training, and the
-speed curve in plots/speed, which DVC does not track: no two runs share it.
+Reads data/npy: train-*.npy and the names of the classes; writes models/digits.safetensors and the
+curves in plots/training.
 """
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-
-import numpy as np
-
-from stages.shared import digits, params
-from stages.shared.network import classifier as weights
-from stages.shared.network import networks, runtime
-from stages.shared.network.classifier import Trained
+from stages.shared import curves, digits, model_file, params
+from stages.shared.model_file import Description
+from stages.shared.network import classifier, runtime
 from stages.shared.program import run
-from stages.shared.training import loop as training
-from stages.shared.training.checkpoints import Checkpoints, fingerprint
-from stages.shared.training.progress import Curves
-
-DATA = Path("data/npy")
-MODEL = Path("models/digits.safetensors")
-CURVES = Path("plots/training")
-SPEED = Path("plots/speed")
-CHECKPOINTS = Path("models/checkpoints")
+from stages.shared.training import checkpoints, loop
+from stages.shared.training.progress import Display
 
 
 def main() -> None:
-    everything = params.load()
-    settings, classes = everything.train, everything.decode.classes
+    settings = params.load().train
     device = runtime.use(settings.device, settings.seed)
     print(f"training on {device.name}: {device.reason}")
-    data = digits.load(DATA, "train")
+    data = digits.load(digits.FOLDER, "train")
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
-    mean, deviation = digits.mean_and_deviation(data, held_out)
-    trained = Trained(
-        network=networks.build(settings.network, data.image_size, classes),
-        name=settings.network,
+    mean, std = digits.mean_and_std(data, held_out)
+    description = Description(
+        network=settings.network,
         image_size=data.image_size,
-        classes=digits.class_names(everything.download.dataset, classes),
+        class_names=digits.load_class_names(digits.FOLDER),
         mean=mean,
-        deviation=deviation,
+        std=std,
+        held_out=len(held_out),
         params=settings.model_dump(),
-        versions={
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "jittor": runtime.jt.__version__,
-        },
+        versions=runtime.versions(),
     )
-    facts = {
-        "params": settings.model_dump(),
-        "classes": trained.classes,
-        "device": device.name,
-        "versions": trained.versions,
-    }
-    files = (DATA / "train-images.npy", DATA / "train-labels.npy")
-    checkpoints = Checkpoints(CHECKPOINTS, fingerprint(facts, files))
-    for other in checkpoints.others():
+    learner = classifier.build(description)
+    facts = {"device": device.name, **description.model_dump()}
+    run_id = checkpoints.fingerprint(facts, sorted(digits.FOLDER.glob("train-*.npy")))
+    kept = checkpoints.Checkpoints(checkpoints.FOLDER, run_id)
+    for other in kept.others():
         print(f"left aside: {other}, of other parameters, data or code")
-    learned = len(data) - len(held_out)
-    steps = settings.epochs * training.steps_an_epoch(learned, settings.batch_size)
-    with Curves(CURVES, SPEED, steps) as curves:
-        for event in training.fit(trained, data, held_out, settings, checkpoints):
-            curves.draw(event)
-    weights.save(trained, MODEL)
-    checkpoints.clear()
+    per_epoch = loop.steps_per_epoch(len(data) - len(held_out), settings.batch_size)
+    with Display(curves.Curves(curves.FOLDER), settings.epochs * per_epoch) as display:
+        for event in loop.fit(learner, data, held_out, settings, kept):
+            display.show(event)
+    classifier.save(learner, model_file.PATH)
+    kept.clear()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A small repository of its own for each test that runs the real pipeline."""
+"""A small repository of its own for each test that runs the real pipeline.
+
+The pipeline runs once in a session; each test gets a copy of what it left, to do with as it likes.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 import yaml
 
 from stages.shared import idx, sources
+from stages.shared.datasets import DATASETS
 
 TOP = Path(__file__).parents[1]
 
@@ -43,6 +47,11 @@ class Repository:
             assert result.returncode == 0, result.stdout + result.stderr
         return result
 
+    def copy(self, path: Path) -> Repository:
+        """The repository once more: DVC's cache as well, but not its locks and other leftovers."""
+        shutil.copytree(self.path, path, ignore=shutil.ignore_patterns("__pycache__", "tmp"))
+        return Repository(path)
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", message)
@@ -63,7 +72,7 @@ class Repository:
 def sample(folder: Path, train: int = 1000, test: int = 200) -> None:
     """Write the first images of the real MNIST as IDX files."""
     whole = folder.parent / "whole"
-    sources.fetch(sources.DATASETS["mnist"], ["package:jittor_offline"], whole)
+    sources.fetch(DATASETS["mnist"].files, ["package:jittor_offline"], whole)
     folder.mkdir()
     for path in whole.iterdir():
         count = train if path.name.startswith("train") else test
@@ -103,3 +112,18 @@ def make_repository(
         return repository
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished_once(make_repository: Callable[[], Repository]) -> Repository:
+    """The repository whose pipeline has run; for `finished` to copy, and for nobody to change."""
+    repository = make_repository()
+    repository.run("dvc", "repro")
+    repository.commit("First run")
+    return repository
+
+
+@pytest.fixture
+def finished(finished_once: Repository, tmp_path: Path) -> Repository:
+    """A repository of the test's own whose pipeline has run and is committed."""
+    return finished_once.copy(tmp_path / "finished")

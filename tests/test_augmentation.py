@@ -24,6 +24,7 @@ def pictures(count: int = 4, height: int = 11, width: int = 14) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, height, width), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_no_change_is_no_change() -> None:
     images = pictures()
     maps = augmentation.matrices(NONE, 4, (11, 14), (0,))
@@ -40,6 +41,7 @@ def test_the_seed_decides_and_each_image_has_a_map_of_its_own() -> None:
     assert len({row.tobytes() for row in first}) == 5
 
 
+@pytest.mark.slow
 def test_a_shift_is_counted_in_pixels() -> None:
     maps = augmentation.matrices(Augment(shift=3, rotate=0, scale=0, shear=0), 1000, (11, 14), (0,))
     columns, rows = maps[:, 0, 2] * 14 / 2, maps[:, 1, 2] * 11 / 2
@@ -52,6 +54,7 @@ def test_a_shift_is_counted_in_pixels() -> None:
     np.testing.assert_allclose(warped(images, one)[0, :, -2:], 0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from stages import decode
-from stages.shared import idx
-from stages.shared import program as errors
+from stages.shared import datasets, digits, idx
+from stages.shared.program import UserError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-ARRAYS = ["test-images.npy", "test-labels.npy", "train-images.npy", "train-labels.npy"]
+LEFT = sorted([*digits.ARRAYS, "class_names.json"])
+SEVEN = list("abcdefg")  # names for the labels 0 to 6
 
 
 @pytest.fixture
@@ -37,13 +38,15 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_the_arrays_are_those_of_the_files(raw: Path, tmp_path: Path, zipped: bool) -> None:
-    expected = {array: idx.read(raw / name) for array, name in decode.FILES.items()}
+    pairs = zip(digits.ARRAYS, datasets.IDX_FILES, strict=True)
+    expected = {array: idx.read(raw / name) for array, name in pairs}
     if zipped:
         for path in raw.iterdir():
             path.write_bytes(gzip.compress(path.read_bytes()))
     npy = tmp_path / "npy"
-    decode.decode(raw, npy, classes=7)
-    assert names(npy) == ARRAYS
+    decode.decode(raw, npy, class_names=SEVEN)
+    assert names(npy) == LEFT
+    assert digits.load_class_names(npy) == SEVEN
     for name, array in expected.items():
         found = np.load(npy / name)
         assert found.dtype == np.uint8
@@ -112,11 +115,11 @@ def test_one_bad_file_is_named_and_nothing_is_written(
     name, spoil, message = FAULTS[fault]
     npy = tmp_path / "npy"
     if before:
-        decode.decode(raw, npy, classes=7)
+        decode.decode(raw, npy, class_names=SEVEN)
     old = {path.name: path.read_bytes() for path in npy.iterdir()} if before else {}
     spoil(raw / name)
-    with pytest.raises(errors.UserError) as caught:
-        decode.decode(raw, npy, classes=7)
+    with pytest.raises(UserError) as caught:
+        decode.decode(raw, npy, class_names=SEVEN)
     assert str(raw / name) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -127,8 +130,8 @@ def test_one_bad_file_is_named_and_nothing_is_written(
 def test_all_that_is_missing_is_named_at_once(raw: Path, tmp_path: Path) -> None:
     shutil.rmtree(raw)
     with pytest.raises(decode.DecodeError) as caught:
-        decode.decode(raw, tmp_path / "npy", classes=10)
-    assert all(str(raw / name) in str(caught.value) for name in decode.FILES.values())
+        decode.decode(raw, tmp_path / "npy", class_names=SEVEN)
+    assert all(str(raw / name) in str(caught.value) for name in datasets.IDX_FILES)
 
 
 def test_stopped_in_the_middle_nothing_is_left(
@@ -144,5 +147,5 @@ def test_stopped_in_the_middle_nothing_is_left(
 
     monkeypatch.setattr(idx, "decode_to_npy", stop)
     with pytest.raises(KeyboardInterrupt):
-        decode.decode(raw, tmp_path / "npy", classes=7)
+        decode.decode(raw, tmp_path / "npy", class_names=SEVEN)
     assert names(tmp_path / "npy") == []

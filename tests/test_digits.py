@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.shared import digits
+from stages.shared import datasets, digits
 from stages.shared.digits import Digits, DigitsError
 
 NONE = np.empty(0, np.uint32)
@@ -66,17 +66,17 @@ def test_batches_keep_image_and_label_together_and_lose_none(count: int, size: i
         assert np.array_equal(images[:, 0, 0], labels * 4)
 
 
-def test_mean_and_deviation_are_numpys() -> None:
+def test_mean_and_std_are_numpys() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 5, 4), dtype=np.uint8)
     data = Digits(images, np.zeros(50, np.uint8))
-    mean, deviation = digits.mean_and_deviation(data, np.arange(20, 50, dtype=np.uint32))
+    mean, std = digits.mean_and_std(data, np.arange(20, 50, dtype=np.uint32))
     assert mean == pytest.approx((images[:20] / 255).mean())
-    assert deviation == pytest.approx((images[:20] / 255).std())
+    assert std == pytest.approx((images[:20] / 255).std())
 
 
 def test_images_of_one_colour_can_be_normalised() -> None:
     data = Digits(np.zeros((3, 2, 2), np.uint8), np.zeros(3, np.uint8))
-    assert digits.mean_and_deviation(data, NONE) == (0.0, 1.0)
+    assert digits.mean_and_std(data, NONE) == (0.0, 1.0)
 
 
 def put(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -105,7 +105,27 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         digits.load(tmp_path, "train")
 
 
-def test_classes_have_names_or_are_their_own() -> None:
-    assert digits.class_names("mnist", 3) == ["0", "1", "2"]
-    assert digits.class_names("fashion_mnist", 10)[9] == "ankle boot"
-    assert digits.class_names("own", 12)[-1] == "11"
+def test_classes_have_the_users_names_or_the_data_sets_or_numbers() -> None:
+    assert datasets.class_names("mnist", 3, []) == ["0", "1", "2"]
+    assert datasets.class_names("fashion_mnist", 10, [])[9] == "ankle boot"
+    assert datasets.class_names("fashion_mnist", 2, []) == ["0", "1"]
+    assert datasets.class_names("own", 12, [])[-1] == "11"
+    assert datasets.class_names("fashion_mnist", 10, list("abcdefghij"))[9] == "j"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "no such file; `dvc repro decode` makes it"),
+        ("[", "not JSON"),
+        ("{}", "found {}, expected a list of names"),
+        ("[1]", "expected a list of names"),
+    ],
+)
+def test_names_that_cannot_be_read_are_told(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "class_names.json").write_text(text)
+    with pytest.raises(DigitsError) as raised:
+        digits.load_class_names(tmp_path)
+    assert str(tmp_path / "class_names.json") in str(raised.value)
+    assert said in str(raised.value)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,9 @@ import jittor_utils
 import pytest
 
 from tests.conftest import Repository
+from tests.moments import Moment, run_until
 
 pytestmark = pytest.mark.slow
-
-CURVES = Path("plots/training/plots/metrics")
-
-
-@pytest.fixture(scope="module")
-def finished(make_repository: Callable[[], Repository]) -> Repository:
-    """A repository whose pipeline has run once; the tests below go on from each other."""
-    repository = make_repository()
-    repository.run("dvc", "repro")
-    repository.commit("First run")
-    return repository
 
 
 def core() -> dict[str, int]:
@@ -47,23 +35,36 @@ def experiments(repository: Repository) -> dict[str, Any]:
     }
 
 
-def test_a_named_experiment_with_another_learning_rate(finished: Repository) -> None:
+def changes(repository: Repository) -> list[list[str]]:
+    """The rows of `dvc params diff`: file, parameter, committed value, value now."""
+    lines = repository.run("dvc", "params", "diff").stdout.splitlines()
+    return [line.split() for line in lines[1:]]
+
+
+def test_an_experiment_has_its_own_learning_rate_and_shows_what_that_changed(
+    finished: Repository,
+) -> None:
     text = finished.run("dvc", "exp", "run", "-n", "faster", "-S", "train.learning_rate=0.05")
     assert "Ran experiment(s): faster" in text.stdout
     found = experiments(finished)["faster"]
     assert found["params"]["params.yaml"]["data"]["train"]["learning_rate"] == 0.05
     assert 0 < found["metrics"]["plots/evaluation/metrics.json"]["data"]["accuracy"] <= 1
-
-
-def test_what_changed_is_shown(finished: Repository) -> None:
-    text = finished.run("dvc", "params", "diff").stdout
-    assert text.split("\n")[1].split() == ["params.yaml", "train.learning_rate", "0.02", "0.05"]
-    text = finished.run("dvc", "metrics", "diff").stdout
-    assert "plots/evaluation/metrics.json  accuracy" in text
+    assert changes(finished) == [["params.yaml", "train.learning_rate", "0.02", "0.05"]]
+    text = finished.run("dvc", "metrics", "diff")
+    assert "plots/evaluation/metrics.json  accuracy" in text.stdout
     finished.run("dvc", "plots", "diff")
     page = (finished.path / "dvc_plots/index.html").read_text()
     assert "HEAD" in page
     assert "workspace" in page
+
+
+def test_an_experiment_is_taken_over(finished: Repository) -> None:
+    finished.run("dvc", "exp", "run", "-n", "smooth", "-S", "plot.smoothing=3")
+    finished.run("git", "checkout", "-q", ".")
+    assert not changes(finished)
+    finished.run("dvc", "exp", "apply", "smooth")
+    assert changes(finished) == [["params.yaml", "plot.smoothing", "10", "3"]]
+    assert "up to date" in finished.run("dvc", "repro").stdout
 
 
 def test_three_in_a_queue_two_at_once(finished: Repository) -> None:
@@ -84,38 +85,17 @@ def test_three_in_a_queue_two_at_once(finished: Repository) -> None:
     assert core() == before
 
 
-def test_an_experiment_is_taken_over(finished: Repository) -> None:
-    finished.run("dvc", "exp", "apply", "low")
-    text = finished.run("dvc", "params", "diff").stdout
-    assert text.split("\n")[1].split() == ["params.yaml", "train.learning_rate", "0.02", "0.005"]
-    assert "up to date" in finished.run("dvc", "repro").stdout
-    finished.commit("A lower learning rate")
-
-
 def test_a_run_is_seen_while_it_trains(finished: Repository) -> None:
-    validation = finished.path / CURVES / "validation/loss.tsv"
-    before = validation.stat().st_mtime_ns
-    finished.set(train__epochs=200)
-    training = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=finished.path,
-        env=finished.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-    )
+    finished.set(train__epochs=3)
+    second_checkpoint = Moment("os.rename", ".safetensors", 2)
+    training = run_until(second_checkpoint, finished, "dvc", "repro")
     try:
-        # DVC removes the curves of the run before.
-        while not validation.is_file() or validation.stat().st_mtime_ns == before:
-            assert training.poll() is None
-            time.sleep(0.05)
         plots = json.loads(finished.run("dvc", "plots", "show", "--json").stdout)
         metrics = finished.run("dvc", "metrics", "show").stdout
         shown = json.loads(finished.run("dvc", "exp", "show", "--json").stdout)
-        assert training.poll() is None
     finally:
         os.killpg(training.pid, signal.SIGKILL)
-        training.wait()
-        finished.run("git", "checkout", "-q", "params.yaml")
+        training.communicate()
     assert "train.loss" in metrics
     assert "plots/training/metrics.json" in shown[0]["data"]["metrics"]
     points = plots["data"]["loss"][0]["content"]["data"]["values"]

@@ -8,18 +8,20 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from stages.shared.report import figures
-from stages.shared.report.figures import Series
+from stages.shared.curves import Series
+from stages.shared.report import calibration, confusion, curves, images, style
+from stages.shared.scoring import Calibration, Predictions
+from stages.tools import explanation
 
 
-def every_figure(size: int, wrong: float = 0.2, images: int = 300) -> dict[str, Figure]:
+def every_figure(size: int, wrong: float = 0.2, count: int = 300) -> dict[str, Figure]:
     random = np.random.default_rng(size)
     classes = [f"class {number}" if size == 10 else str(number) for number in range(size)]
-    pictures = random.integers(0, 256, (images, 28, 28), dtype=np.uint8)
-    actual = np.arange(images) % size
-    moved = (actual + random.integers(1, size, images)) % size
-    predicted = np.where(random.random(images) < wrong, moved, actual)
-    confidence = random.random(images)
+    pictures = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    actual = np.arange(count) % size
+    moved = (actual + random.integers(1, size, count)) % size
+    predicted = np.where(random.random(count) < wrong, moved, actual)
+    result = Predictions(actual, predicted, random.random(count))
     steps = np.arange(10, 510, 10)
     loss = Series(steps, 2.3 * np.exp(-steps / 50) + 0.02)
     accuracy = Series(steps, 1 - np.exp(-steps / 50))
@@ -28,22 +30,22 @@ def every_figure(size: int, wrong: float = 0.2, images: int = 300) -> dict[str, 
     filled = np.arange(15)
     nothing = np.where(filled > 0, 0.5, np.nan)
     return {
-        "loss": figures.loss_curve(loss, Series(one, np.array([0.1])), 20),
-        "accuracy": figures.accuracy_curve(accuracy, Series(one, np.array([0.97])), 20),
-        "samples": figures.samples(pictures, actual, classes),
-        "confusion": figures.confusion(actual, predicted, classes),
-        "mistakes": figures.mistakes(pictures, actual, predicted, confidence, classes),
-        "hardest": figures.hardest(pictures, actual, predicted, confidence, classes),
-        "explanation": figures.explanation(
+        "loss": curves.loss_curve(loss, Series(one, np.array([0.1])), 20),
+        "accuracy": curves.accuracy_curve(accuracy, Series(one, np.array([0.97])), 20),
+        "samples": images.samples(pictures, actual, classes),
+        "confusion": confusion.confusion(actual, predicted, classes),
+        "mistakes": images.mistakes(pictures, result, classes),
+        "hardest": images.hardest(pictures, result, classes),
+        "explanation": explanation.draw(
             pictures[:3], random.dirichlet(np.ones(size), 3), classes, ["a.png", "b", "$c$_^.png"]
         ),
-        "reliability": figures.reliability(edges, filled, nothing, nothing, 0.01),
+        "reliability": calibration.reliability(Calibration(edges, filled, nothing, nothing, 0.01)),
     }
 
 
 def digest_of_all(folder: Path) -> str:
     for name, figure in every_figure(10).items():
-        figures.save(figure, folder / f"{name}.png")
+        style.save(figure, folder / f"{name}.png")
     files = sorted(folder.glob("*.png"))
     assert len(files) == 8
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -68,7 +70,7 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [2, 26])
 def test_any_number_of_classes(size: int, tmp_path: Path) -> None:
     for figure in every_figure(size).values():
-        figures.save(figure, tmp_path / "figure.png")
+        style.save(figure, tmp_path / "figure.png")
         for axes in figure.axes:
             assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
         with Image.open(tmp_path / "figure.png") as picture:
@@ -79,21 +81,21 @@ def test_any_number_of_classes(size: int, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 def test_perfect_predictions_are_drawn(tmp_path: Path) -> None:
     for figure in every_figure(10, wrong=0).values():
-        figures.save(figure, tmp_path / "figure.png")
+        style.save(figure, tmp_path / "figure.png")
 
 
 @pytest.mark.filterwarnings("error")
 def test_curves_of_one_point_and_of_perfection(tmp_path: Path) -> None:
     point = Series(np.array([0]), np.array([1.0]))
-    for figure in (figures.loss_curve(point, point, 20), figures.accuracy_curve(point, point, 20)):
-        figures.save(figure, tmp_path / "figure.png")
+    for figure in (curves.loss_curve(point, point, 20), curves.accuracy_curve(point, point, 20)):
+        style.save(figure, tmp_path / "figure.png")
 
 
 def test_the_scale_of_the_loss_fits_it() -> None:
     steps = np.arange(100)
     end = Series(np.array([99]), np.array([0.5]))
-    steep = figures.loss_curve(Series(steps, 2.3 * np.exp(-steps / 9) + 0.01), end, 5)
-    level = figures.loss_curve(Series(steps, np.linspace(2, 1, 100)), end, 5)
+    steep = curves.loss_curve(Series(steps, 2.3 * np.exp(-steps / 9) + 0.01), end, 5)
+    level = curves.loss_curve(Series(steps, np.linspace(2, 1, 100)), end, 5)
     assert steep.axes[0].get_yscale() == "log"
     assert level.axes[0].get_yscale() == "linear"
     assert level.axes[0].get_ylim()[0] == 0
@@ -101,24 +103,25 @@ def test_the_scale_of_the_loss_fits_it() -> None:
 
 def test_smoothing_is_a_centred_mean_of_what_there_is() -> None:
     values = np.array([3.0, 0.0, 6.0, 3.0])
-    assert figures.smooth(values, 3).tolist() == [1.5, 3.0, 3.0, 4.5]
-    assert figures.smooth(values, 1).tolist() == values.tolist()
-    assert len(figures.smooth(values, 50)) == 4
+    assert curves.smooth(values, 3).tolist() == [1.5, 3.0, 3.0, 4.5]
+    assert curves.smooth(values, 1).tolist() == values.tolist()
+    assert len(curves.smooth(values, 50)) == 4
 
 
 def test_each_cell_has_its_most_confident_image() -> None:
-    actual = np.array([0, 0, 0, 1, 1, 2], dtype=np.uint8)
+    actual = np.array([0, 0, 0, 1, 1, 2])
     predicted = np.array([1, 1, 0, 1, 1, 0])
     confidence = np.array([0.6, 0.9, 0.5, 0.7, 0.7, 0.4])
-    cells = figures.most_confident(actual, predicted, confidence, 3)
+    cells = images.most_confident(Predictions(actual, predicted, confidence), 3)
     assert cells.tolist() == [[2, 1, -1], [-1, 3, -1], [5, -1, -1]]
 
 
 def test_the_mistakes_show_those_images() -> None:
     levels = np.array([51, 102, 153, 204], dtype=np.uint8)
-    images = np.broadcast_to(levels[:, None, None], (4, 18, 18))
+    pictures = np.broadcast_to(levels[:, None, None], (4, 18, 18))
     actual, predicted = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1])
-    figure = figures.mistakes(images, actual, predicted, np.array([0.6, 0.9, 0.5, 0.8]), ["a", "b"])
+    result = Predictions(actual, predicted, np.array([0.6, 0.9, 0.5, 0.8]))
+    figure = images.mistakes(pictures, result, ["a", "b"])
     ink = np.asarray(figure.axes[0].images[0].get_array())
     centres = ink[10::20, 10::20]  # cells of 18 pixels and a margin of 1 on each side
     assert centres == pytest.approx(np.array([[0, 0.4], [0.6, 0.8 * 0.4]]))
@@ -127,19 +130,19 @@ def test_the_mistakes_show_those_images() -> None:
 
 def test_the_confusion_counts_and_colours_mistakes_only() -> None:
     actual, predicted = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1])
-    axes = figures.confusion(actual, predicted, ["a", "b"]).axes[0]
+    axes = confusion.confusion(actual, predicted, ["a", "b"]).axes[0]
     words = {(t.get_position(), t.get_text()) for t in axes.texts}
     assert {((0, 0), "3"), ((1, 0), "1"), ((1, 1), "1")} <= words
     assert np.asarray(axes.images[0].get_array()).tolist() == [[0, 0.25], [0, 0]]
 
 
 def test_the_hardest_are_the_surest_mistakes_in_order() -> None:
-    images = np.zeros((40, 9, 9), dtype=np.uint8)
-    images[:, 4, 4] = np.arange(40)
+    pictures = np.zeros((40, 9, 9), dtype=np.uint8)
+    pictures[:, 4, 4] = np.arange(40)
     actual, predicted = np.zeros(40, dtype=int), np.ones(40, dtype=int)
     predicted[39] = 0
     confidence = np.arange(40) / 100 + 0.5
-    figure = figures.hardest(images, actual, predicted, confidence, ["a", "b"])
+    figure = images.hardest(pictures, Predictions(actual, predicted, confidence), ["a", "b"])
     shown = [int(np.asarray(axes.images[0].get_array())[4, 4]) for axes in figure.axes]
     assert shown == list(range(38, 23, -1))
     assert figure.axes[0].get_title() == "a read as b\n88.00%, no. 38"
@@ -147,13 +150,13 @@ def test_the_hardest_are_the_surest_mistakes_in_order() -> None:
 
 
 def test_an_explanation_shows_what_was_seen_and_every_probability() -> None:
-    images = np.arange(2 * 20 * 20, dtype=np.uint8).reshape(2, 20, 20)
-    likely = np.array([[0.1, 0.896, 0.004], [0.5, 0.25, 0.25]])
-    figure = figures.explanation(images, likely, ["a", "b", "c"], ["one.png", "two.png"])
+    pictures = np.arange(2 * 20 * 20, dtype=np.uint8).reshape(2, 20, 20)
+    probabilities = np.array([[0.1, 0.896, 0.004], [0.5, 0.25, 0.25]])
+    figure = explanation.draw(pictures, probabilities, ["a", "b", "c"], ["one.png", "two.png"])
     seen, bars = figure.axes[::2], figure.axes[1::2]
-    for axes, image in zip(seen, images, strict=True):
+    for axes, image in zip(seen, pictures, strict=True):
         np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), image)
-    for axes, row in zip(bars, likely, strict=True):
+    for axes, row in zip(bars, probabilities, strict=True):
         assert [bar.get_height() for bar in axes.patches] == row.tolist()  # type: ignore[attr-defined]
         assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"]
     assert bars[0].get_title(loc="left") == "one.png: b, 89.60%"
@@ -165,9 +168,9 @@ def test_an_explanation_shows_what_was_seen_and_every_probability() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["数字.png", "b\udcff.png", "a" * 250, r"$\frac$.png"])
 def test_any_name_of_a_file_can_be_explained(name: str, tmp_path: Path) -> None:
-    figure = figures.explanation(
+    figure = explanation.draw(
         np.zeros((1, 20, 20), np.uint8), np.array([[0.5, 0.5]]), ["a", "b"], [name]
     )
-    figures.save(figure, tmp_path / "figure.png")
+    style.save(figure, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         assert 1200 < picture.width < 1800

@@ -39,7 +39,7 @@ WIDTH = 1400  # pixels, of the window and, above what fits beside another, of th
 def stand_in(repository: Repository) -> None:
     """Write something in the place of each dependency and output that is not there."""
     stages = yaml.safe_load((repository.path / "dvc.yaml").read_text())["stages"].values()
-    for stage in (stage for stage in stages if "foreach" not in stage):
+    for stage in stages:
         for entry in [*stage["deps"], *stage["outs"]]:
             path = repository.path / (entry if isinstance(entry, str) else next(iter(entry)))
             if not path.exists():
@@ -60,7 +60,6 @@ def draw(repository: Repository, epochs: int) -> None:
         "training/plots/metrics/train/learning_rate": (steps, np.full(len(steps), 0.02 * epochs)),
         "training/plots/metrics/validation/loss": (ends, 0.3 / np.arange(1, epochs + 1)),
         "training/plots/metrics/validation/accuracy": (ends, 1 - 0.1 / np.arange(1, epochs + 1)),
-        "speed/plots/metrics/images_per_second": (steps, random.normal(1300, 40, len(steps))),
     }
     for name, (x, y) in curves.items():
         path = (plots / name).with_suffix(".tsv")
@@ -72,17 +71,16 @@ def draw(repository: Repository, epochs: int) -> None:
     # Most pairs of classes never meet here, and still have their cell.
     predicted = np.where(random.random(500) < 0.95, actual, random.integers(0, 10, 500))
     result = scoring.Predictions(actual, predicted, np.full(500, 0.9))
-    (plots / "evaluation").mkdir(exist_ok=True)
-    (plots / "evaluation/predictions.csv").write_text(scoring.to_csv(result))
-    for folder in ("evaluation", "training"):
-        (plots / folder / "metrics.json").write_text(json.dumps({"epochs": epochs}))
+    scores = scoring.score(np.eye(10)[predicted], actual, [str(label) for label in range(10)])
+    scoring.write(plots / "evaluation", scores, result)
+    (plots / "training/metrics.json").write_text(json.dumps({"epochs": epochs}))
 
     (plots / "figures").mkdir(exist_ok=True)
     for name in FIGURES:
         Image.new("RGB", (WIDTH, 900), (60 * epochs, 120, 180)).save(plots / "figures" / name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def repository(make_repository: Callable[[], Repository]) -> Repository:
     """Two experiments, `short` and `long`, both committed too, and pages/ that show them."""
     repository = make_repository()
@@ -96,7 +94,10 @@ def repository(make_repository: Callable[[], Repository]) -> Repository:
     repository.run(sys.executable, "-m", "stages.tools.page")
     repository.run("dvc", "plots", "show", "-o", "pages/show")
     repository.run("dvc", "plots", "diff", "short", "long", "-o", "pages/diff")
-    repository.run("dvc", "plots", "diff", "HEAD~1", "HEAD", "-o", "pages/commits")
+    rate = repository.path / "plots/training/plots/metrics/train/learning_rate.tsv"
+    rate.unlink()
+    repository.commit("without a learning rate")
+    repository.run("dvc", "plots", "diff", "HEAD", "-o", "pages/lacking")
     return repository
 
 
@@ -191,7 +192,7 @@ class Browser:
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert CHROMIUM is not None
     options = webdriver.ChromeOptions()
@@ -233,7 +234,7 @@ def test_show_draws_everything_without_a_network(repository: Repository, browser
     assert training
     assert validation
     assert max(line["width"] for line in training) > 400  # it takes the width of its card
-    for plot in ("accuracy", "learning_rate", "speed"):
+    for plot in ("accuracy", "learning_rate"):
         assert browser.curves(plot)
 
     cells = browser.cells()
@@ -257,7 +258,7 @@ def test_diff_draws_both_experiments_without_a_network(
     assert browser.errors == []
     assert browser.too_wide() == []
 
-    for plot in ("loss", "accuracy", "learning_rate", "speed"):
+    for plot in ("loss", "accuracy", "learning_rate"):
         assert len({line["stroke"] for line in browser.curves(plot)}) == 2
 
     cells = browser.cells()
@@ -275,11 +276,10 @@ def test_diff_draws_both_experiments_without_a_network(
 def test_a_plot_that_no_revision_has_leaves_no_gap(
     repository: Repository, browser: Browser
 ) -> None:
-    browser.open(repository.path / "pages/commits/index.html")
+    browser.open(repository.path / "pages/lacking/index.html")
     assert browser.errors == []
     assert len({line["stroke"] for line in browser.curves("loss")}) == 2
-    # The speed of a run goes into experiments, not into commits.
-    assert not browser.driver.find_element("id", "speed").is_displayed()
+    assert not browser.driver.find_element("id", "learning_rate").is_displayed()
 
 
 def test_a_constant_is_labelled_with_its_value(repository: Repository, browser: Browser) -> None:

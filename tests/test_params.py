@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from stages.shared import params
+from stages.shared.datasets import DATASETS
+from stages.shared.program import UserError
+from stages.tools import recipe
 
 HERE = Path(__file__).parents[1] / "params.yaml"
 
@@ -38,7 +43,7 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
         ("learning_rate:", "learning_rte:", "train.learning_rte is not a known key; did you mean"),
         ("plot:", "plott:", "plott is not a known key; did you mean plot?"),
         ("epochs: 1 ", "epochs: 1\n  zzz: 1", "train.zzz is not a known key; known keys: "),
-        ("  batch_size: 64            # images a step\n", "", "train.batch_size is missing"),
+        ("  batch_size: 64            # images per step\n", "", "train.batch_size is missing"),
         ("momentum: 0.9", "momentum: 1.0", "train.momentum is 1.0, expected less than 1"),
         ("learning_rate: 0.1", "learning_rate: -3", "train.learning_rate is -3, expected greater"),
         ("learning_rate: 0.1", "learning_rate: .nan", "train.learning_rate is nan, expected"),
@@ -48,8 +53,20 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
         ("epochs: 1", "epochs: true", "train.epochs is True, expected"),
         ("epochs: 1", "epochs: 0", "train.epochs is 0, expected"),
         ("device: auto", "device: gpu", "train.device is 'gpu', expected 'auto', 'cpu' or 'cuda'"),
-        ("classes: 10", "classes: 1000", "decode.classes is 1000, expected"),
-        ("formats: []", "formats: [tf]", "export.formats.0 is 'tf', expected 'onnx'"),
+        ("num_classes: 10", "num_classes: 1000", "decode.num_classes is 1000, expected"),
+        (
+            "class_names: []",
+            "class_names: [a, b]",
+            "decode.class_names has 2 names, expected none or 10, as num_classes says",
+        ),
+        ("tutorial: {}", "tutorial: 3", "recipes.tutorial is 3, expected a valid dictionary"),
+        (
+            "network: compact\n",
+            "netwrk: compact\n",
+            "recipes.fast.train.netwrk is not a known key; did you mean network?",
+        ),
+        ("epochs: 22", "epochs: 0", "recipes.accurate.train.epochs is 0, expected"),
+        ("tutorial: {}", "tutorial: {recipes: {}}", "recipes.tutorial.recipes is not a known key"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value(
@@ -73,3 +90,32 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(params.ParamsError, match="no such file"):
         params.load(tmp_path / "params.yaml")
+
+
+def test_recipes_are_those_that_make_can_run() -> None:
+    makefile = (HERE.parent / "Makefile").read_text()
+    targets = re.findall(
+        r"^(\w+):.*\n\t@\$\(IN_VENV\) python -m stages.tools.recipe", makefile, re.M
+    )
+    assert sorted(targets) == sorted(params.load(HERE).recipes)
+
+
+def test_a_recipe_is_the_line_that_dvc_runs() -> None:
+    words = recipe.command(params.load(HERE), "accurate")
+    assert words[:5] == ["dvc", "exp", "run", "-n", "accurate"]
+    for word in ("train.network=deep", "train.nesterov=true", "train.augment.scale=0.15"):
+        assert words[words.index(word) - 1] == "-S"
+    with pytest.raises(UserError, match="recipes has no 'slow', expected one of: tutorial, fast"):
+        recipe.command(params.load(HERE), "slow")
+
+
+def test_every_data_set_can_be_named() -> None:
+    named = params.Download.model_fields["dataset"].annotation
+    assert get_args(named) == tuple(DATASETS)
+
+
+@pytest.mark.slow
+def test_every_network_can_be_named() -> None:
+    from stages.shared.network.networks import NETWORKS
+
+    assert get_args(params.Train.model_fields["network"].annotation) == tuple(NETWORKS)

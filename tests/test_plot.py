@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from stages import plot
+from stages.shared import digits, model_file, scoring
 from stages.shared.program import UserError
-from stages.shared.report import figures
+from stages.shared.report import card, style
+from stages.shared.report.figures import FOLDER as FIGURES
 
 NAMES = ["accuracy", "confusion", "hardest", "loss", "mistakes", "reliability", "samples"]
 CURVES = Path("plots/training/plots/metrics")
@@ -20,11 +22,11 @@ CLASSES = ["zero", "one", "two"]
 ONE_CLASS = {"images": 2, "precision": 0.5, "recall": None, "f1": None}
 SCORES_OF_THREE = {
     "images": 6, "errors": 3, "accuracy": 0.5, "top2_accuracy": 0.75, "loss": 1.25,
-    "calibration_error": 0.125, "macro_f1": 0.25, "classes": dict.fromkeys(CLASSES, ONE_CLASS),
+    "calibration_error": 0.125, "macro_f1": 0.25, "per_class": dict.fromkeys(CLASSES, ONE_CLASS),
 }  # fmt: skip
 DESCRIPTION = {
-    "network": "compact", "image_size": [28, 28], "classes": CLASSES, "mean": 0.1,
-    "params": {"validation_images": 1, "seed": 7}, "versions": {"jittor": "1.2.3"},
+    "format": "digits-2", "network": "compact", "image_size": [28, 28], "class_names": CLASSES,
+    "mean": 0.1, "std": 0.2, "held_out": 1, "params": {"seed": 7}, "versions": {"jittor": "1.2.3"},
 }  # fmt: skip
 
 
@@ -41,38 +43,40 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             path.write_text(f"step\t{name}\n{rows}")
     images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
     labels = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
-    plot.DATA.mkdir(parents=True)
+    digits.FOLDER.mkdir(parents=True)
     for part in ("train", "test"):
-        np.save(plot.DATA / f"{part}-images.npy", images)
-        np.save(plot.DATA / f"{part}-labels.npy", labels)
-    plot.EVALUATION.mkdir()
+        np.save(digits.FOLDER / f"{part}-images.npy", images)
+        np.save(digits.FOLDER / f"{part}-labels.npy", labels)
+    scoring.FOLDER.mkdir()
     rows = "".join(f"{i},{label},{i % 2},0.9\n" for i, label in enumerate(labels))
-    (plot.EVALUATION / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
-    (plot.EVALUATION / "metrics.json").write_text(json.dumps(SCORES_OF_THREE))
-    plot.MODEL.parent.mkdir()
-    save_file({"w": np.zeros(1, np.float32)}, plot.MODEL, {"card": json.dumps(DESCRIPTION)})
+    (scoring.FOLDER / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
+    (scoring.FOLDER / "metrics.json").write_text(json.dumps(SCORES_OF_THREE))
+    model_file.PATH.parent.mkdir()
+    save_file(
+        {"w": np.zeros(1, np.float32)}, model_file.PATH, {"description": json.dumps(DESCRIPTION)}
+    )
     return tmp_path
 
 
 def test_all_figures_are_drawn_in_place_of_the_old(results: Path) -> None:
-    plot.FIGURES.mkdir()
-    (plot.FIGURES / "old.png").touch()
+    FIGURES.mkdir()
+    (FIGURES / "old.png").touch()
     plot.main()
     # Nothing else may stand there: `dvc plots` takes every file for a figure.
-    assert sorted(path.name for path in plot.FIGURES.iterdir()) == [f"{name}.png" for name in NAMES]
-    assert sorted(path.name for path in plot.FIGURES.parent.iterdir()) == [
+    assert sorted(path.name for path in FIGURES.iterdir()) == [f"{name}.png" for name in NAMES]
+    assert sorted(path.name for path in FIGURES.parent.iterdir()) == [
         "README.md",
         "evaluation",
         "figures",
         "training",
     ]
-    assert plot.FIGURES.stat().st_mode == (results / "plots").stat().st_mode
+    assert FIGURES.stat().st_mode == (results / "plots").stat().st_mode
 
 
 @pytest.mark.usefixtures("results")
 def test_the_card_shows_every_figure_and_what_the_weights_say() -> None:
     plot.main()
-    page = plot.CARD.read_text()
+    page = card.PATH.read_text()
     shown = re.findall(r"\]\((figures/.*?)\)", page)
     assert sorted(shown) == [f"figures/{name}.png" for name in NAMES]
     assert "# Model card: `compact` on MNIST" in page
@@ -84,7 +88,7 @@ def test_the_card_shows_every_figure_and_what_the_weights_say() -> None:
 @pytest.mark.usefixtures("results")
 def test_another_run_writes_the_same_bytes() -> None:
     plot.main()
-    files = [plot.CARD, *(plot.FIGURES / f"{name}.png" for name in NAMES)]
+    files = [card.PATH, *(FIGURES / f"{name}.png" for name in NAMES)]
     once = [path.read_bytes() for path in files]
     plot.main()
     assert [path.read_bytes() for path in files] == once
@@ -93,19 +97,19 @@ def test_another_run_writes_the_same_bytes() -> None:
 def test_a_failure_in_the_middle_leaves_the_old_figures(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plot.FIGURES.mkdir()
-    (plot.FIGURES / "old.png").touch()
-    save = figures.save
+    FIGURES.mkdir()
+    (FIGURES / "old.png").touch()
+    save = style.save
 
     def full(figure: Figure, path: Path) -> None:
         if path.stem == "mistakes":
             raise OSError("no space left")
         save(figure, path)
 
-    monkeypatch.setattr(figures, "save", full)
+    monkeypatch.setattr(style, "save", full)
     with pytest.raises(OSError, match="no space"):
         plot.main()
-    assert [path.name for path in plot.FIGURES.iterdir()] == ["old.png"]
+    assert [path.name for path in FIGURES.iterdir()] == ["old.png"]
     assert len(list((results / "plots").iterdir())) == 3
 
 
@@ -137,15 +141,15 @@ HEAD = "index,actual,predicted,confidence\n"
         (SCORES, None, "metrics.json: no such file"),
         (SCORES, "{", "metrics.json: not the scores"),
         (SCORES, "{}", "metrics.json: not the scores"),
-        (SCORES, '{"classes": {"0": 1}}', "metrics.json: not the scores"),
+        (SCORES, '{"per_class": {"0": 1}}', "metrics.json: not the scores"),
         (
             SCORES,
             json.dumps({**SCORES_OF_THREE, "accuracy": "high"}),
-            "metrics.json: not the scores of a network (accuracy: ",
+            "metrics.json: not the scores of a network (accuracy is 'high', expected ",
         ),
         (
             SCORES,
-            json.dumps({**SCORES_OF_THREE, "classes": {"zero": ONE_CLASS}}),
+            json.dumps({**SCORES_OF_THREE, "per_class": {"zero": ONE_CLASS}}),
             "1 classes, expected 2",
         ),
         (MODEL, None, "digits.safetensors: no such file; `dvc repro train` makes it"),
@@ -164,14 +168,14 @@ def test_a_broken_input_is_named_and_nothing_is_written(
         plot.main()
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert not plot.FIGURES.exists()
-    assert not plot.CARD.exists()
+    assert not FIGURES.exists()
+    assert not card.PATH.exists()
 
 
 @pytest.mark.usefixtures("results")
-@pytest.mark.parametrize("header", [None, {"card": "{"}, {"card": "{}"}])
+@pytest.mark.parametrize("header", [None, {"description": "{"}, {"description": "{}"}])
 def test_weights_that_say_nothing_of_themselves_are_named(header: dict[str, str] | None) -> None:
-    save_file({"w": np.zeros(1, np.float32)}, plot.MODEL, header)
+    save_file({"w": np.zeros(1, np.float32)}, model_file.PATH, header)
     with pytest.raises(UserError, match=r"digits\.safetensors: its description is not that of a"):
         plot.main()
-    assert not plot.FIGURES.exists()
+    assert not FIGURES.exists()

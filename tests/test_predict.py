@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-import stages.shared
+import stages.shared.network
 from stages.shared import idx
 from stages.shared.idx import IdxError
-from stages.shared.report import figures
-from stages.tools import predict
+from stages.tools import explanation, predict
 from stages.tools.pictures import PictureError
 from stages.tools.predict import Picture, Reading
 
@@ -28,8 +27,7 @@ READINGS = [Reading(Path("a.png"), 0, "7", 0.99987), Reading(Path("[b]long.idx")
 class Stub:
     """Stands for a trained network: three classes, sure of the second."""
 
-    classes = ("no", "one", "two")
-    image_size = (28, 28)
+    description = SimpleNamespace(class_names=["no", "one", "two"], image_size=(28, 28))
 
     def __init__(self) -> None:
         self.seen: NDArray[np.uint8] = np.zeros(0, np.uint8)
@@ -43,7 +41,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Stub:
     """Call `main` with a stub in the place of the room that starts Jittor."""
     stub = Stub()
     room = SimpleNamespace(load=lambda _: stub)
-    monkeypatch.setattr(stages.shared, "weights", room, raising=False)
+    monkeypatch.setattr(stages.shared.network, "classifier", room, raising=False)
     monkeypatch.setattr("sys.argv", ["predict", *map(str, words)])
     predict.main()
     return stub
@@ -129,18 +127,18 @@ def test_an_explanation_is_drawn_of_what_the_network_saw(
     idx.write(tmp_path / "b", np.stack([DIGIT, ~DIGIT]))
     drawn: list[Any] = []
 
-    def explanation(*arguments: Any) -> Figure:
+    def noted(*arguments: Any) -> Figure:
         drawn.extend(arguments)
         return draw(*arguments)
 
-    draw = figures.explanation
-    monkeypatch.setattr(figures, "explanation", explanation)
+    draw = explanation.draw
+    monkeypatch.setattr(explanation, "draw", noted)
     target = tmp_path / "why.png"
     stub = run(monkeypatch, "--explain", target, tmp_path / "a.png", tmp_path / "b")
-    images, likely, classes, names = drawn
+    images, probabilities, class_names, names = drawn
     np.testing.assert_array_equal(images, stub.seen)
-    assert likely == pytest.approx(np.tile([0.25, 0.5, 0.25], (3, 1)))
-    assert classes == stub.classes
+    assert probabilities == pytest.approx(np.tile([0.25, 0.5, 0.25], (3, 1)))
+    assert class_names == stub.description.class_names
     assert names == ["a.png", "b, image 0", "b, image 1"]
     with Image.open(target) as picture:
         assert picture.format == "PNG"

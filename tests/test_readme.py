@@ -1,14 +1,25 @@
-"""The two READMEs say the same, and what they point to is there."""
+"""The READMEs say the same, point to what is there, and have the figures that were measured."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.bench import pages
+
 TOP = Path(__file__).parents[1]
 PAGES = ["README.md", "README.zh-CN.md"]
+OTHERS = [
+    "plots/README.md",
+    "stages/README.md",
+    "stages/tools/README.md",
+    "tests/bench/README.md",
+    "tests/kernels/README.md",
+]
 
 
 def text(page: str) -> str:
@@ -50,7 +61,7 @@ def test_both_point_to_the_same_places() -> None:
     assert other[0] == other[1]
 
 
-@pytest.mark.parametrize("page", [*PAGES, "plots/README.md"])
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS])
 def test_what_a_page_points_to_is_there(page: str) -> None:
     for link in links(page):
         if not link.startswith("https://"):
@@ -63,3 +74,26 @@ def test_every_make_target_that_is_named_exists(page: str) -> None:
     named = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text(page), re.MULTILINE))
     assert named
     assert named <= targets
+
+
+def test_figures_are_those_of_their_json_files() -> None:
+    for page in pages.PAGES:
+        assert pages.written(text(page)) == text(page), f"{page}: `make pages` writes it anew"
+    assert sum(text(page).count("<!-- figures: ") for page in pages.PAGES) >= len(pages.BLOCKS)
+
+
+def test_the_page_begins_with_what_a_newcomer_wants() -> None:
+    lines = text(PAGES[0]).splitlines()
+    assert len(lines) <= 260
+    first = "\n".join(lines[:24])
+    for wanted in ("make repro", "make test", "| `make accurate` |", "mistakes.png"):
+        assert wanted in first
+
+
+def test_the_graph_is_what_dvc_draws() -> None:
+    drawn = subprocess.run(
+        [sys.executable, "-m", "dvc", "dag"], cwd=TOP, capture_output=True, text=True, check=True
+    ).stdout
+    lines = [line.rstrip() for line in drawn.splitlines()]
+    for page in PAGES:
+        assert "```\n" + "\n".join(lines).rstrip() + "\n```" in text(page)

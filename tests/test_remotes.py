@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
@@ -12,15 +12,6 @@ from moto.server import ThreadedMotoServer
 from tests.conftest import Repository
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def finished(make_repository: Callable[[], Repository]) -> Repository:
-    """A repository with weights to share."""
-    repository = make_repository()
-    repository.run("dvc", "repro")
-    repository.commit("First run")
-    return repository
 
 
 @pytest.fixture
@@ -54,12 +45,12 @@ def travel(repository: Repository, elsewhere: Path) -> None:
 
 
 def test_a_local_folder(finished: Repository, tmp_path: Path) -> None:
-    finished.run("dvc", "remote", "add", "--force", "--default", "shelf", str(tmp_path / "shelf"))
+    finished.run("dvc", "remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
     travel(finished, tmp_path / "clone")
 
 
 def test_a_bucket(finished: Repository, bucket: str, tmp_path: Path) -> None:
-    finished.run("dvc", "remote", "add", "--force", "--default", "bucket", "s3://digits/cache")
+    finished.run("dvc", "remote", "add", "--default", "bucket", "s3://digits/cache")
     finished.run("dvc", "remote", "modify", "bucket", "endpointurl", bucket)
     travel(finished, tmp_path / "clone")
     listed = boto3.client("s3", endpoint_url=bucket).list_objects_v2(Bucket="digits")

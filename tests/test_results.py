@@ -1,22 +1,19 @@
-"""The results in Git are from this code on the whole of MNIST, not poor and not impossible."""
+"""The results in Git are from the whole of MNIST, not poor and not impossible.
+
+That they are from this code is said by `python -m tests.lock`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
-import yaml
 
-from stages.shared import params, scoring
+from stages.shared import params
 
 TOP = Path(__file__).parents[1]
 SCORES = json.loads((TOP / "plots/evaluation/metrics.json").read_text())
-LOCK = yaml.safe_load((TOP / "dvc.lock").read_text())["stages"]
-WRITTEN = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
-STAGES = {name: stage for name, stage in WRITTEN.items() if "foreach" not in stage}
 
 
 def test_the_accuracy_passes_the_gate_and_is_not_too_good() -> None:
@@ -30,31 +27,12 @@ def test_the_accuracy_passes_the_gate_and_is_not_too_good() -> None:
 
 
 def test_the_predictions_are_those_that_were_scored() -> None:
-    found = scoring.from_csv((TOP / "plots/evaluation/predictions.csv").read_text())
-    assert (found.actual != found.predicted).sum() == SCORES["errors"]
+    table = np.loadtxt(TOP / "plots/evaluation/predictions.csv", delimiter=",", skiprows=1)
+    actual, predicted = table[:, 1].astype(int), table[:, 2].astype(int)
+    assert (actual != predicted).sum() == SCORES["errors"]
     # The official test set in its official order: 7, 2, 1, 0, 4 come first.
-    assert found.actual[:5].tolist() == [7, 2, 1, 0, 4]
-    assert np.bincount(found.actual).tolist() == [
+    assert actual[:5].tolist() == [7, 2, 1, 0, 4]
+    assert np.bincount(actual).tolist() == [
         *(980, 1135, 1032, 1010, 982),
         *(892, 958, 1028, 974, 1009),
     ]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_lock_names_this_code(stage: str) -> None:
-    locked = {dep["path"]: dep["md5"] for dep in LOCK[stage]["deps"]}
-    assert sorted(locked) == sorted(STAGES[stage]["deps"])
-    for path, md5 in locked.items():
-        if path.startswith("stages/"):
-            content = (TOP / path).read_bytes()
-            assert hashlib.md5(content).hexdigest() == md5, f"{path}: run `dvc repro`"
-
-
-def test_the_lock_names_these_parameters() -> None:
-    tree = yaml.safe_load((TOP / "params.yaml").read_text())
-    for stage in LOCK.values():
-        for key, value in stage["params"]["params.yaml"].items():
-            found = tree
-            for part in key.split("."):
-                found = found[part]
-            assert found == value, f"{key}: run `dvc repro`"

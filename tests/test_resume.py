@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +14,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.conftest import Repository
+from tests.moments import Moment, run_until
 
 pytestmark = pytest.mark.slow
 
@@ -26,36 +23,30 @@ CHECKPOINTS = Path("models/checkpoints")
 POINTS = Path("plots/training/plots/metrics/train/loss.tsv")
 DIRECT = ("python", "-m", "stages.train")
 DVC = ("dvc", "repro", "--single-item", "train")
-# Dies where the second checkpoint is written and not yet in its place.
-DYING = (
-    "python",
-    "-c",
-    """
-import os, runpy, signal
-from pathlib import Path
-put, calls = Path.replace, []
-def replace(self, target):
-    calls.append(target)
-    if len(calls) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return put(self, target)
-Path.replace = replace
-runpy.run_module("stages.train", run_name="__main__", alter_sys=True)
-""",
-)
 EPOCHS = 4
-POINTS_AN_EPOCH = 8  # 900 images in batches of 64, a point each 2 steps
+POINTS_PER_EPOCH = 8  # 900 images in batches of 64, a point each 2 steps
 
 
-@pytest.fixture(scope="module")
+def point(count: int, delay: float = 0.0) -> Moment:
+    """The moment at which this point of the curve is about to be written, the first being 1.
+
+    A run that goes on writes the points before its checkpoint again, and they count.
+    """
+    return Moment("open", str(POINTS), count, delay)
+
+
+@pytest.fixture(scope="session")
 def ready(make_repository: Callable[[], Repository]) -> Repository:
-    """A repository that only has to train, with all that a checkpoint must carry in use."""
+    """A repository that only has to train, with all that a checkpoint must carry in use.
+
+    It is there to be copied, as DVC would take a second run in it from its run cache.
+    """
     repository = make_repository()
     repository.set(
         train__epochs=EPOCHS,
         train__nesterov=True,
         train__schedule="one_cycle",
-        train__moving_average=0.9,
+        train__ema_decay=0.9,
         train__augment__shift=1,
     )
     repository.commit("A run to be stopped")
@@ -63,24 +54,16 @@ def ready(make_repository: Callable[[], Repository]) -> Repository:
     return repository
 
 
-@pytest.fixture(scope="module")
-def make_copy(
-    ready: Repository, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[], Repository]:
-    """Makes copies: DVC would take a second run of one repository from its run cache."""
-
-    def make() -> Repository:
-        path = tmp_path_factory.mktemp("copy") / "repository"
-        shutil.copytree(ready.path, path)
-        return Repository(path)
-
-    return make
+@pytest.fixture
+def repository(ready: Repository, tmp_path: Path) -> Repository:
+    """A copy that only has to train."""
+    return ready.copy(tmp_path / "repository")
 
 
-@pytest.fixture(scope="module")
-def whole(make_copy: Callable[[], Repository]) -> dict[str, bytes]:
+@pytest.fixture(scope="session")
+def whole(ready: Repository, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a run leaves that nobody stopped."""
-    repository = make_copy()
+    repository = ready.copy(tmp_path_factory.mktemp("whole") / "repository")
     assert "going on" not in repository.run(*DVC).stdout
     return results(repository)
 
@@ -105,132 +88,98 @@ def epochs_kept(repository: Repository) -> int:
     return 0
 
 
-def points(count: int) -> Callable[[Repository, int], bool]:
-    """Whether the curve has as many points."""
-
-    def reached(repository: Repository, _: int) -> bool:
-        try:
-            return len((repository.path / POINTS).read_bytes().splitlines()) > count
-        except FileNotFoundError:
-            return False
-
-    return reached
-
-
-def never(_: Repository, __: int) -> bool:
-    return False
-
-
-def the_model_is_there(repository: Repository, _: int) -> bool:
-    return (repository.path / MODEL).exists()
-
-
 def stop(
-    repository: Repository,
-    command: tuple[str, ...],
-    number: signal.Signals,
-    reached: Callable[[Repository, int], bool],
-    delay: float,
-) -> tuple[int, str]:
-    """Start a command as a shell does, and signal all of it as a terminal does.
-
-    Args:
-        repository: where.
-        command: what to start.
-        number: the signal.
-        reached: whether the moment has come; it is given the process's number as well.
-        delay: seconds to wait from then on.
+    repository: Repository, command: tuple[str, ...], how: signal.Signals, moment: Moment
+) -> str:
+    """Start a command as a shell does, and at a moment signal all of it as a terminal does.
 
     Returns:
-        The exit code and all that was printed.
+        All that was printed, by a run that this signal ended and that said no more than it should.
     """
-    process = subprocess.Popen(
-        command,
-        cwd=repository.path,
-        env=repository.environment,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    while process.poll() is None and not reached(repository, process.pid):
-        time.sleep(0.0005)
-    time.sleep(delay)
-    with contextlib.suppress(ProcessLookupError):  # it was over before the signal came
-        os.killpg(process.pid, number)
+    process = run_until(moment, repository, *command)
+    os.killpg(process.pid, how)
+    os.killpg(process.pid, signal.SIGCONT)
     text, _ = process.communicate()
-    return process.returncode, text
-
-
-def moments() -> list[object]:
-    """Eight moments at random, and the two at which a file is being put in its place."""
-    drawn = random.Random(3)
-    ways = [(DIRECT, signal.SIGINT), (DVC, signal.SIGINT), (DIRECT, signal.SIGKILL)]
-    ways.append((DVC, signal.SIGKILL))
-    chosen: list[object] = []
-    for number in range(8):
-        command, how = ways[number % 4]
-        # One in each eighth of the run, so that they are spread over all of it.
-        count = drawn.randrange(number * EPOCHS, (number + 1) * EPOCHS)
-        name = f"{command[0]}-{how.name}-after-point-{count}"
-        moment = (command, how, points(count), drawn.uniform(0, 0.005))
-        chosen.append(pytest.param(*moment, id=name))
-    for name, moment in {
-        "in-a-checkpoint": (DYING, signal.SIGKILL, never, 0.0),
-        "at-the-very-end": (DIRECT, signal.SIGKILL, the_model_is_there, 0.0),
-    }.items():
-        chosen.append(pytest.param(*moment, id=name))
-    return chosen
-
-
-@pytest.mark.parametrize(("command", "number", "reached", "delay"), moments())
-def test_stopped_and_gone_on_is_the_same_to_the_byte(
-    make_copy: Callable[[], Repository],
-    whole: dict[str, bytes],
-    command: tuple[str, ...],
-    number: signal.Signals,
-    reached: Callable[[Repository, int], bool],
-    delay: float,
-) -> None:
-    repository = make_copy()
-    code, text = stop(repository, command, number, reached, delay)
-    kept = epochs_kept(repository)
-    print(f"code {code}, {kept} epochs kept, said:\n{text}")
-    if command is DYING:
-        assert kept == 1
-        assert list((repository.path / CHECKPOINTS).glob("*.part"))
-    if number is signal.SIGINT and code != 0:  # 0 where the run was over before the signal
+    if command is DIRECT or how is signal.SIGKILL:
+        assert process.returncode == -how
+    assert process.returncode != 0
+    if how is signal.SIGINT:
         assert text.splitlines().count("stopped") == 1
         assert "Traceback" not in text
-    again = repository.run(*DVC).stdout
-    assert again.count("going on from a checkpoint") == bool(kept)
-    if kept:
-        assert f"going on from a checkpoint, after epoch {kept}\n" in again
-    assert results(repository) == whole
+    return text
+
+
+def goes_on(repository: Repository, epochs: int) -> None:
+    """Run once more, from the checkpoint of so many epochs (0 where there must be none)."""
+    assert epochs_kept(repository) == epochs
+    text = repository.run(*DVC).stdout
+    assert text.count("going on from a checkpoint") == bool(epochs)
+    if epochs:
+        assert f"going on from a checkpoint, after epoch {epochs}\n" in text
     assert not checkpoints(repository)
 
 
-def test_stopped_twice(make_copy: Callable[[], Repository], whole: dict[str, bytes]) -> None:
-    repository = make_copy()
-    stop(repository, DVC, signal.SIGKILL, points(POINTS_AN_EPOCH + 2), 0)
+def random_moments() -> list[object]:
+    """Eight moments at random, one in each eighth of the run, with each way to end it twice."""
+    drawn = random.Random(3)
+    points = range(1, EPOCHS * POINTS_PER_EPOCH + 1)
+    length = len(points) // 8
+    ways = [(command, how) for how in (signal.SIGINT, signal.SIGKILL) for command in (DIRECT, DVC)]
+    chosen: list[object] = []
+    for eighth in range(8):
+        command, how = ways[eighth % 4]
+        count = drawn.choice(points[eighth * length : (eighth + 1) * length])
+        name = f"{command[0]}-{how.name}-at-point-{count}"
+        # Two points lie 7 ms from each other.
+        chosen.append(pytest.param(command, how, count, drawn.uniform(0, 0.005), id=name))
+    return chosen
+
+
+@pytest.mark.parametrize(("command", "how", "count", "delay"), random_moments())
+def test_stopped_and_gone_on_is_the_same_to_the_byte(
+    repository: Repository,
+    whole: dict[str, bytes],
+    command: tuple[str, ...],
+    how: signal.Signals,
+    count: int,
+    delay: float,
+) -> None:
+    stop(repository, command, how, point(count, delay))
+    goes_on(repository, epochs_kept(repository))
+    assert results(repository) == whole
+
+
+def test_killed_while_a_checkpoint_is_put_in_its_place(
+    repository: Repository, whole: dict[str, bytes]
+) -> None:
+    stop(repository, DIRECT, signal.SIGKILL, Moment("os.rename", ".safetensors", 2))
+    [kept] = checkpoints(repository)
+    assert len(list(kept.parent.iterdir())) == 2  # the second lies there under another name
+    goes_on(repository, epochs=1)
+    assert results(repository) == whole
+
+
+def test_killed_between_the_model_and_the_end(
+    repository: Repository, whole: dict[str, bytes]
+) -> None:
+    stop(repository, DIRECT, signal.SIGKILL, Moment("os.remove", ".safetensors"))
+    assert (repository.path / MODEL).read_bytes() == whole[str(MODEL)]
+    goes_on(repository, epochs=EPOCHS)
+    assert results(repository) == whole
+
+
+def test_stopped_twice(repository: Repository, whole: dict[str, bytes]) -> None:
+    stop(repository, DVC, signal.SIGKILL, point(POINTS_PER_EPOCH + 3))
     assert epochs_kept(repository) == 1
-    stop(repository, DVC, signal.SIGINT, points(2 * POINTS_AN_EPOCH + 2), 0)
-    assert epochs_kept(repository) == 2
-    assert "going on from a checkpoint, after epoch 2\n" in repository.run(*DVC).stdout
+    stop(repository, DVC, signal.SIGINT, point(2 * POINTS_PER_EPOCH + 3))
+    goes_on(repository, epochs=2)
     assert results(repository) == whole
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.4])
-def test_stopped_while_jittor_starts(make_copy: Callable[[], Repository], delay: float) -> None:
-    repository = make_copy()
-
-    def importing(_: Repository, process: int) -> bool:
-        return "jit_utils_core" in Path(f"/proc/{process}/maps").read_text()
-
-    code, text = stop(repository, DIRECT, signal.SIGINT, importing, delay)
-    assert code == -signal.SIGINT
+def test_stopped_while_jittor_starts(repository: Repository, delay: float) -> None:
+    text = stop(repository, DIRECT, signal.SIGINT, Moment("import", "jit_utils_core", 1, delay))
     assert text.splitlines()[-1] == "stopped"
-    assert "Traceback" not in text
     assert "SIG" not in text
 
 
@@ -253,10 +202,9 @@ def other_code(repository: Repository) -> None:
 
 @pytest.mark.parametrize("change", [other_params, other_data, other_code])
 def test_a_checkpoint_of_another_run_is_named_and_left(
-    make_copy: Callable[[], Repository], change: Callable[[Repository], None]
+    repository: Repository, change: Callable[[Repository], None]
 ) -> None:
-    repository = make_copy()
-    stop(repository, DVC, signal.SIGKILL, points(POINTS_AN_EPOCH + 1), 0)
+    stop(repository, DVC, signal.SIGKILL, point(POINTS_PER_EPOCH + 2))
     [kept] = checkpoints(repository)
     before = kept.read_bytes()
     change(repository)

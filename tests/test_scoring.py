@@ -1,13 +1,14 @@
 import json
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from stages.shared import scoring
-from stages.shared.scoring import Predictions, ScoringError
+from stages.shared.scoring import ClassScores, Predictions, ScoringError
 
 # Four images, three classes. Read as 0, 1, 1, 2; the third is a 0 whose second guess is right,
 # the fourth is a 0 whose last guess is right.
@@ -18,7 +19,7 @@ LABELS = np.array([0, 1, 0, 0], dtype=np.uint8)
 
 def test_scores_of_a_worked_example() -> None:
     scores = scoring.score(LOGITS, LABELS, ["zero", "one", "two"])
-    assert list(scores.items()) == [
+    assert list(scores.model_dump().items()) == [
         ("images", 4),
         ("errors", 2),
         ("accuracy", 0.5),
@@ -29,7 +30,7 @@ def test_scores_of_a_worked_example() -> None:
         # f1 of 0.5, 2/3 and 0
         ("macro_f1", pytest.approx((0.5 + 2 / 3) / 3, abs=1e-6)),
         (
-            "classes",
+            "per_class",
             {
                 "zero": {"images": 3, "precision": 1.0, "recall": 0.333333, "f1": 0.5},
                 "one": {"images": 1, "precision": 0.5, "recall": 1.0, "f1": 0.666667},
@@ -39,35 +40,39 @@ def test_scores_of_a_worked_example() -> None:
     ]
 
 
-def test_scores_are_plain_json() -> None:
+def test_scores_come_back_from_their_file_as_plain_json(tmp_path: Path) -> None:
     scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
-    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
+    assert scoring.read_scores(tmp_path) == scores
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text) == scores.model_dump()
+    assert text.startswith('{\n  "images": 4,\n  "errors": 2,\n')
 
 
 def test_a_class_that_never_occurs_has_no_share_and_no_weight() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores = scoring.score(np.array([[9.0, 1.0, 0.0]]), np.array([0]), ["a", "b", "c"])
-    nothing = {"images": 0, "precision": None, "recall": None, "f1": None}
-    assert scores["classes"]["c"] == nothing
-    assert scores["macro_f1"] == 1.0
+    nothing = ClassScores(images=0, precision=None, recall=None, f1=None)
+    assert scores.per_class["c"] == nothing
+    assert scores.macro_f1 == 1.0
 
 
 def test_two_classes_are_always_in_the_top_two() -> None:
     scores = scoring.score(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1]), ["a", "b"])
-    assert (scores["accuracy"], scores["top2_accuracy"]) == (0.5, 1.0)
+    assert (scores.accuracy, scores.top2_accuracy) == (0.5, 1.0)
 
 
 def test_a_tie_never_puts_top_two_below_top_one() -> None:
     scores = scoring.score(np.zeros((1, 4)), np.array([0]), list("abcd"))
-    assert scores["accuracy"] == scores["top2_accuracy"] == 1.0
+    assert scores.accuracy == scores.top2_accuracy == 1.0
 
 
 def test_huge_logits_do_not_overflow() -> None:
     logits = np.array([[1e4, 0.0], [1e4, 0.0]], dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert scoring.score(logits, np.array([0, 1]), ["a", "b"])["loss"] == 5000.0
+        assert scoring.score(logits, np.array([0, 1]), ["a", "b"]).loss == 5000.0
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_huge_logits_do_not_overflow() -> None:
         (np.zeros((2, 3)), np.array([0]), r"\(2, 3\)"),
         (np.zeros((0, 3)), np.array([], dtype=int), "1 or more"),
         (np.zeros((1, 3)), np.array([3]), "expected 0 to 2"),
-        (np.zeros((1, 2)), np.array([0]), "2 logits an image, expected 3"),
+        (np.zeros((1, 2)), np.array([0]), "2 logits per image, expected one for each of 3"),
     ],
 )
 def test_what_cannot_be_scored(
@@ -108,24 +113,30 @@ def test_an_empty_bin_is_nan_and_costs_nothing() -> None:
     assert calibration.error == 0
 
 
-def test_predictions_as_csv() -> None:
+def put(folder: Path, table: str) -> Path:
+    (folder / "predictions.csv").write_text(table, newline="")
+    return folder
+
+
+def test_predictions_as_csv(tmp_path: Path) -> None:
     result = scoring.predictions(LOGITS, LABELS)
-    text = scoring.to_csv(result)
-    assert text == (
+    scoring.write(tmp_path, scoring.score(LOGITS, LABELS, ["a", "b", "c"]), result)
+    assert (tmp_path / "predictions.csv").read_text() == (
         "index,actual,predicted,confidence\n"
         "0,0,0,0.700000\n1,1,1,0.800000\n2,0,1,0.600000\n3,0,2,0.500000\n"
     )
-    back = scoring.from_csv(text)
+    back = scoring.read_predictions(tmp_path, LABELS, num_classes=3)
     np.testing.assert_array_equal(back.actual, result.actual)
     np.testing.assert_array_equal(back.predicted, result.predicted)
     np.testing.assert_allclose(back.confidence, result.confidence, atol=5e-7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.csv"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "line 1"),
-        ("index\rx", "not CSV"),
+        ("x" * 200_000, "not CSV: field larger than field limit"),
         ("index,actual\n", "line 1: columns index,actual, expected index,actual,predicted"),
         ("index,actual,predicted,confidence\n", "line 2: no prediction"),
         ("index,actual,predicted,confidence\n0,1,1,0.5\n1,2\n", "line 3: 1,2, expected"),
@@ -137,6 +148,40 @@ def test_predictions_as_csv() -> None:
         ("index,actual,predicted,confidence\n0,1,1,1.5\n", "line 2"),
     ],
 )
-def test_a_broken_table_is_named_by_its_line(text: str, message: str) -> None:
-    with pytest.raises(ScoringError, match=message):
-        scoring.from_csv(text)
+def test_a_broken_table_is_named_by_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ScoringError, match=rf"predictions\.csv: {message}"):
+        scoring.read_predictions(put(tmp_path, text), np.array([1]), num_classes=2)
+
+
+def test_predictions_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:
+    folder = put(tmp_path, "index,actual,predicted,confidence\n0,1,2,0.5\n")
+    with pytest.raises(ScoringError, match="not about the test images"):
+        scoring.read_predictions(folder, np.array([0]), num_classes=3)
+    with pytest.raises(ScoringError, match="class 2, expected 0 to 1"):
+        scoring.read_predictions(folder, np.array([1]), num_classes=2)
+
+
+def test_wilsons_interval() -> None:
+    # (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) with z = 1.96
+    assert scoring.wilson(1200, 2400) == pytest.approx((0.48001, 0.51999), abs=1e-4)
+    low, high = scoring.wilson(10, 10)
+    assert (low, high) == pytest.approx((0.7225, 1.0), abs=1e-3)
+
+
+@pytest.mark.parametrize("key", list(scoring.Scores.model_fields))
+def test_scores_without_a_key_are_refused(tmp_path: Path, key: str) -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"]).model_dump()
+    (tmp_path / "metrics.json").write_text(json.dumps({k: scores[k] for k in scores if k != key}))
+    with pytest.raises(ScoringError, match=rf"metrics\.json: .*\({key} is missing\)$"):
+        scoring.read_scores(tmp_path)
+
+
+def test_a_wrong_value_deep_down_is_named_in_one_line(tmp_path: Path) -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"]).model_dump()
+    scores["per_class"]["a"]["recall"] = "much"
+    (tmp_path / "metrics.json").write_text(json.dumps(scores))
+    with pytest.raises(
+        ScoringError, match=r"per_class\.a\.recall is 'much', expected .*number"
+    ) as e:
+        scoring.read_scores(tmp_path)
+    assert "\n" not in str(e.value)

@@ -11,13 +11,16 @@ import pytest
 
 from stages.shared import digits, params
 from stages.shared.digits import Digits
-from stages.shared.network import classifier as weights
-from stages.shared.network import networks, runtime
-from stages.shared.network.classifier import Trained
+from stages.shared.model_file import Description
+from stages.shared.network import classifier, runtime
+from stages.shared.network.classifier import Classifier
 from stages.shared.params import Augment, Train
-from stages.shared.training import loop as training
+from stages.shared.training import loop
 from stages.shared.training.checkpoints import Checkpoints
-from stages.shared.training.loop import Epoch, Resumed, Step, TrainingError
+from stages.shared.training.events import Epoch, Event, Resumed, Step
+from stages.shared.training.loop import TrainingError
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = params.load(Path(__file__).parents[1] / "params.yaml").train.model_copy(
     update={"batch_size": 16, "validation_images": 20, "log_every": 3, "learning_rate": 0.01}
@@ -32,27 +35,36 @@ def stripes(count: int = 120) -> Digits:
     return Digits(images, labels)
 
 
-Event = Step | Epoch | Resumed
-
-
 def begin(
     settings: Train, checkpoints: Checkpoints | None = None
-) -> tuple[Trained, Iterator[Event]]:
+) -> tuple[Classifier, Iterator[Event]]:
     data = stripes()
     runtime.use("cpu", settings.seed)
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
-    network = networks.build(settings.network, data.image_size, 3)
-    result = Trained(network, settings.network, data.image_size, ["a", "b", "c"], 0.2, 0.3)
-    return result, training.fit(result, data, held_out, settings, checkpoints)
+    result = classifier.build(
+        Description(
+            network=settings.network,
+            image_size=data.image_size,
+            class_names=["a", "b", "c"],
+            mean=0.2,
+            std=0.3,
+            held_out=len(held_out),
+            params=settings.model_dump(),
+            versions={},
+        )
+    )
+    return result, loop.fit(result, data, held_out, settings, checkpoints)
 
 
-def trained(settings: Train, checkpoints: Checkpoints | None = None) -> tuple[Trained, list[Event]]:
+def trained(
+    settings: Train, checkpoints: Checkpoints | None = None
+) -> tuple[Classifier, list[Event]]:
     result, events = begin(settings, checkpoints)
     return result, list(events)
 
 
-def arrays(result: Trained) -> dict[str, list[float]]:
-    return {name: array.tolist() for name, array in weights.arrays_of(result.network).items()}
+def arrays(result: Classifier) -> dict[str, list[float]]:
+    return {name: array.tolist() for name, array in classifier.state(result.network).items()}
 
 
 def test_it_learns_and_tells() -> None:
@@ -86,7 +98,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     hashes = []
     for run, seed in enumerate((5, 5, 6)):
         result, _ = trained(SETTINGS.model_copy(update={"seed": seed}))
-        weights.save(result, tmp_path / str(run))
+        classifier.save(result, tmp_path / str(run))
         hashes.append(hashlib.sha256((tmp_path / str(run)).read_bytes()).hexdigest())
     assert hashes[0] == hashes[1] != hashes[2]
 
@@ -97,8 +109,8 @@ def test_a_loss_that_is_no_number_stops_the_run() -> None:
 
 
 def test_an_epoch_sees_the_last_smaller_batch_too() -> None:
-    assert training.steps_an_epoch(55_000, 64) == 860
-    assert training.steps_an_epoch(64, 64) == 1
+    assert loop.steps_per_epoch(55_000, 64) == 860
+    assert loop.steps_per_epoch(64, 64) == 1
 
 
 LEVERS = SETTINGS.model_copy(
@@ -108,7 +120,7 @@ LEVERS = SETTINGS.model_copy(
         "schedule": "one_cycle",
         "nesterov": True,
         "label_smoothing": 0.1,
-        "moving_average": 0.9,
+        "ema_decay": 0.9,
         "augment": Augment(shift=1, rotate=5, scale=0.1, shear=0.1),
         "learning_rate": 0.05,
     }
@@ -175,7 +187,7 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
 @pytest.mark.parametrize(
     "lever",
     [
-        {"moving_average": 0.5},
+        {"ema_decay": 0.5},
         {"label_smoothing": 0.2},
         {"nesterov": True},
         {"schedule": "cosine"},
@@ -198,4 +210,4 @@ def test_smoothing_is_the_mean_with_uniform_labels() -> None:
     log_share = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     smooth = np.full((5, 3), 0.3 / 3) + 0.7 * np.eye(3)[labels]
     expected = -(smooth * log_share).sum(axis=1).mean()
-    assert training._loss(runtime.jt.array(logits), labels, 0.3).item() == pytest.approx(expected)
+    assert loop._loss(runtime.jt.array(logits), labels, 0.3).item() == pytest.approx(expected)

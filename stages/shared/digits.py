@@ -1,4 +1,4 @@
-"""The decoded arrays as batches: split, shuffle, normalise.
+"""The decoded arrays: whether they are a data set, and how they are split and cut into batches.
 
 Whole batches are cut out of uint8 arrays that stay on disk, mapped: no worker processes, no loop
 over images. Each order is drawn from (seed, epoch) alone, so that any epoch can be begun anew.
@@ -6,7 +6,9 @@ over images. Each order is drawn from (seed, epoch) alone, so that any epoch can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,34 +21,21 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 Indices = NDArray[np.uint32]
 
-# Apart from the epochs, which count from 0: what else is drawn from the seed.
-_SPLIT = 2**32 - 1
-_CHUNK = 10_000  # images at once, where all of them go by
+FOLDER = Path("data/npy")
+ARRAYS = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy")
+CLASS_NAMES = "class_names.json"
 
-
-_NAMES = {
-    "fashion_mnist": [
-        "T-shirt",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
-    ]
-}
+_SPLIT = 2**32 - 1  # stands where an epoch's number would: the split is drawn from (seed, this)
+_CHUNK = 10_000  # images held at once where all of them go by
 
 
 class DigitsError(UserError):
-    """Arrays that cannot be trained on."""
+    """Arrays that are not a data set, or that cannot be trained on."""
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images and their labels, in step.
+    """Images and their labels; both have N items.
 
     Attributes:
         images: uint8 (N, H, W), mapped from disk.
@@ -65,15 +54,42 @@ class Digits:
         return self.images.shape[1], self.images.shape[2]
 
 
-def class_names(dataset: str, classes: int) -> list[str]:
-    """What the labels of a data set stand for, in their order.
+def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
+    """Make sure that the four arrays in a folder are a data set.
 
     Args:
-        dataset: as params.yaml names it.
-        classes: how many there are; of a data set without names here, a label is its own name.
+        folder: holds the files named in `ARRAYS`.
+        num_classes: labels must run from 0 to `num_classes` - 1.
+        sources: by the name of each array, the file that it was made from, for the message.
+
+    Raises:
+        DigitsError: an array is not uint8 or has the wrong number of dimensions, there is not a
+            label for each image, a label is too large, or the test images differ in size.
     """
-    names = _NAMES.get(dataset, [])
-    return names if len(names) == classes else [str(label) for label in range(classes)]
+    arrays = {name: np.load(folder / name, mmap_mode="r") for name in ARRAYS}
+    for name, array in arrays.items():
+        ndim = 3 if "images" in name else 1
+        if array.dtype != np.uint8 or array.ndim != ndim or array.size == 0:
+            raise DigitsError(
+                f"{sources[name]}: {array.dtype} of {array.shape}, "
+                f"expected uint8 of {ndim} dimensions, none of them 0"
+            )
+    for part in ("train", "test"):
+        images, labels = arrays[f"{part}-images.npy"], arrays[f"{part}-labels.npy"]
+        path = sources[f"{part}-labels.npy"]
+        if len(labels) != len(images):
+            raise DigitsError(
+                f"{path}: {len(labels)} labels, expected one for {len(images)} images"
+            )
+        if labels.max() >= num_classes:
+            index = int(np.argmax(labels >= num_classes))
+            raise DigitsError(
+                f"{path}: label {labels[index]} at index {index}, expected 0 to {num_classes - 1}"
+            )
+    train, test = (arrays[f"{part}-images.npy"].shape[1:] for part in ("train", "test"))
+    if train != test:
+        path = sources["test-images.npy"]
+        raise DigitsError(f"{path}: images of {test}, expected {train} as in the training set")
 
 
 def load(folder: Path, part: str) -> Digits:
@@ -84,26 +100,51 @@ def load(folder: Path, part: str) -> Digits:
         part: "train" or "test".
 
     Raises:
-        DigitsError: a file is missing, is no .npy file, or the two do not fit together.
+        DigitsError: a file is missing, is not a .npy file, or the two do not fit together.
     """
-    images = _map(folder / f"{part}-images.npy", dimensions=3)
-    labels = _map(folder / f"{part}-labels.npy", dimensions=1)
+    images = _map(folder / f"{part}-images.npy", ndim=3)
+    labels = _map(folder / f"{part}-labels.npy", ndim=1)
     if len(images) != len(labels):
         raise DigitsError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
     return Digits(images, np.asarray(labels))
 
 
-def _map(path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
     try:
         array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     except FileNotFoundError:
-        raise DigitsError(f"{path}: no such file; `dvc repro decode` makes it") from None
+        raise _missing(path) from None
     except (ValueError, EOFError) as error:
         raise DigitsError(f"{path}: not a .npy file ({error})") from None
-    if array.dtype != np.uint8 or array.ndim != dimensions:
+    if array.dtype != np.uint8 or array.ndim != ndim:
         found = f"{array.dtype} with {array.ndim}"
-        raise DigitsError(f"{path}: found {found} dimensions, expected uint8 with {dimensions}")
+        raise DigitsError(f"{path}: found {found} dimensions, expected uint8 with {ndim}")
     return array
+
+
+def load_class_names(folder: Path) -> list[str]:
+    """Read what the labels stand for, in their order.
+
+    Args:
+        folder: where `decode` wrote them.
+
+    Raises:
+        DigitsError: the file is missing or does not hold a list of names.
+    """
+    path = folder / CLASS_NAMES
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except ValueError as error:
+        raise DigitsError(f"{path}: not JSON ({error})") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DigitsError(f"{path}: found {names!r}, expected a list of names")
+    return names
+
+
+def _missing(path: Path) -> DigitsError:
+    return DigitsError(f"{path}: no such file; `dvc repro decode` makes it")
 
 
 def held_out(count: int, validation: int, seed: int) -> Indices:
@@ -131,16 +172,19 @@ def held_out(count: int, validation: int, seed: int) -> Indices:
 
 
 def shuffled(count: int, without: Indices, seed: int, epoch: int) -> Indices:
-    """The order in which an epoch sees the images.
+    """Draw the order in which an epoch sees the images.
 
-    Made anew for each epoch and in place: of millions of images, one array of indices is all that
-    is ever in memory.
+    It is made anew for each epoch and in place: with millions of images, one array of indices is
+    all that is ever in memory.
 
     Args:
         count: how many images there are.
-        without: those that it does not see, ascending.
-        seed: decides the order, with the epoch.
-        epoch: its number.
+        without: indices of those that it does not see, ascending.
+        seed: decides the order, together with the epoch.
+        epoch: its number, from 0.
+
+    Returns:
+        uint32 (count - len(without),): every other index once.
     """
     order = np.arange(count - len(without), dtype=np.uint32)
     skipped = without - np.arange(len(without), dtype=np.uint32)
@@ -155,8 +199,8 @@ def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Image
     """Cut `indices` into batches, in the order given.
 
     Yields:
-        uint8 images (n, H, W) and uint8 labels (n,), in memory; n is `size`, but for the last
-        batch, which holds the rest. The next batch's images take the place of this one's: fresh
+        uint8 images (n, H, W) and uint8 labels (n,), in memory; n is `size` except for the last
+        batch, which holds the rest. Each batch overwrites the images of the one before: fresh
         memory would cost more than the copying.
     """
     room = np.empty((min(size, len(indices)), *digits.image_size), np.uint8)
@@ -168,15 +212,19 @@ def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Image
         yield images, digits.labels[chosen]
 
 
-def mean_and_deviation(digits: Digits, without: Indices) -> tuple[float, float]:
-    """Mean and standard deviation of the pixels, each scaled to 0..1.
+def mean_and_std(digits: Digits, without: Indices) -> tuple[float, float]:
+    """Compute mean and standard deviation of the pixels, each scaled to 0..1.
 
-    Counted value by value, so that the result is exact and the images are never in memory at
-    once.
+    They are counted value by value, so that the result is exact and the images are never in
+    memory all at once.
 
     Args:
         digits: the images.
-        without: which of them do not count.
+        without: indices of those that do not count, ascending.
+
+    Returns:
+        The mean and the standard deviation. Where all pixels are the same the latter is given as 1,
+        so that dividing by it leaves them as they are.
     """
     counts = np.zeros(256, dtype=np.int64)
     for start in range(0, len(digits), _CHUNK):
@@ -186,10 +234,9 @@ def mean_and_deviation(digits: Digits, without: Indices) -> tuple[float, float]:
     values = np.arange(256) / 255
     mean = float((counts * values).sum() / counts.sum())
     variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
-    # Pictures of one colour have no deviation; dividing by one leaves them as they are.
-    return mean, variance**0.5 or 1.0
+    return mean, math.sqrt(variance) or 1.0
 
 
 def _values(images: Images) -> NDArray[np.int64]:
-    """How many pixels there are of each value."""
+    """Count the pixels of each value, 0 to 255."""
     return np.bincount(images.ravel(), minlength=256)

@@ -9,9 +9,7 @@ section "The IDX file format".
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from stages.shared.files import GzipError, inflated, replacing
 from stages.shared.program import UserError
 
 # The element types by the header's third byte; wider ones are stored big-endian.
@@ -31,7 +30,6 @@ TYPES: dict[int, np.dtype[np.generic]] = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
-_GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20  # bytes held at once; a multiple of every element size
 
 
@@ -76,7 +74,7 @@ def decode_to_npy(source: Path, target: Path) -> None:
     with _opened(source) as stream:
         stored, shape = _read_header(stream, source)
         native = stored.newbyteorder("=")
-        with _replacing(target) as file:
+        with replacing(target) as part, part.open("wb") as file:
             header = {"descr": native.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
             for chunk in _read_data(stream, source, stored, shape):
@@ -103,7 +101,7 @@ def write(path: Path, array: npt.NDArray[np.generic]) -> None:
         raise IdxError(
             f"{path}: IDX holds 1 to 255 dimensions under 2**32 each, not the shape {array.shape}"
         )
-    with _replacing(path) as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(bytes([0, 0, code, array.ndim]))
         file.write(np.array(array.shape, ">u4").data)
         file.write(np.ascontiguousarray(array, TYPES[code]).data)
@@ -112,29 +110,11 @@ def write(path: Path, array: npt.NDArray[np.generic]) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a plain or gzipped file, with gzip's own faults told as `IdxError`."""
-    with path.open("rb") as file:
-        zipped = file.read(len(_GZIP)) == _GZIP
-        file.seek(0)
-        if not zipped:
-            yield file
-            return
-        try:
-            with gzip.GzipFile(fileobj=file) as stream:
-                yield stream  # type: ignore[misc]  # has all of BinaryIO that is used here
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise IdxError(f"{path}: broken gzip data: {error}") from None
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` only if all went well."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with path.open("rb") as file, inflated(file) as plain:
+            yield plain
+    except GzipError as error:
+        raise IdxError(f"{path}: {error}") from None
 
 
 def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What a stage says when the fault is not in the program."""
+"""How a program of this project ends: one line and an exit code for what a user can mend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UserError(Exception):
     """Something that the person at the keyboard can mend.
 
     Its text is the whole message: it names the file or the key, what was found and what was
-    expected. Every room of `stages.shared` derives its own error from this one.
+    expected. Each module derives its own error from this one.
     """
 
 
@@ -30,24 +30,38 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{_way_back()}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _way_back() -> str:
+    """A line for a stage that DVC runs: it has removed the outputs of the run before.
+
+    What stands in DVC's cache comes back by `dvc checkout`, what stands in Git by `git restore`.
+    The stage `check` comes first and costs nothing.
+    """
+    if os.environ.get("DVC_STAGE", "check") == "check":
+        return ""
+    return (
+        "\nthe results of the last commit come back by: git restore dvc.lock plots && dvc checkout"
+    )
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Say one line at Ctrl-C and end as the signal asks, which shells call 130.
 
-    At once, and not by KeyboardInterrupt: Ctrl-C falls into imports too, and into call-backs that
-    drop what is raised in them, and Jittor's clean-up would wait for compilers that are no more.
+    It ends at once and not by KeyboardInterrupt: Ctrl-C also interrupts imports and callbacks that
+    swallow exceptions, and Jittor's clean-up would wait for compilers that were stopped as well.
     """
     if os.isatty(1):
         os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
-    os.write(2, b"stopped\n")
+    os.write(2, f"stopped{_way_back()}\n".encode())
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
 
-# Only where a stage is the program: what else imports this keeps its own way with Ctrl-C.
+# Only where a program of this project runs: a test or a notebook that imports this handles Ctrl-C
+# itself.
 _program = sys.modules["__main__"].__spec__
 if _program and _program.name.startswith("stages."):
     signal.signal(signal.SIGINT, _stop)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from stages.shared.files import Record, RecordError, from_json, replacing
 from stages.shared.program import UserError
 
+FOLDER = Path("plots/evaluation")
+_SCORES, _PREDICTIONS = "metrics.json", "predictions.csv"
 BINS = 15  # of the reliability diagram, as in Guo et al. 2017
 COLUMNS = ["index", "actual", "predicted", "confidence"]
 
 
 class ScoringError(UserError):
-    """Predictions that cannot be scored, or a table of them that cannot be read."""
+    """Predictions that cannot be scored, or a file of results that cannot be read."""
 
 
 class Predictions(NamedTuple):
@@ -39,17 +44,50 @@ class Calibration(NamedTuple):
     error: float  # the expected calibration error, 0 to 1
 
 
+class ClassScores(Record):
+    """The scores of one class: shares from 0 to 1, or None where it is a share of nothing."""
+
+    images: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class Scores(Record):
+    """The scores of a network; shares are from 0 to 1.
+
+    Attributes:
+        images: how many were scored.
+        errors: how many of them were misread.
+        accuracy: share read correctly.
+        top2_accuracy: share whose class is among the likeliest two.
+        loss: mean cross-entropy, in nats.
+        calibration_error: see `calibrate`.
+        macro_f1: mean of the f1 of those classes that have one.
+        per_class: by the name of the class, in the order of their numbers.
+    """
+
+    images: int
+    errors: int
+    accuracy: float
+    top2_accuracy: float
+    loss: float
+    calibration_error: float
+    macro_f1: float
+    per_class: dict[str, ClassScores]
+
+
 def predictions(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> Predictions:
     """Take the likeliest class of each image.
 
     Args:
-        logits: (N, classes) float, as a network gives them; only their differences within a row
-            matter, so log-probabilities do as well.
-        labels: (N,) integers from 0 to classes - 1.
+        logits: (N, num_classes) float, as a network gives them; only their differences within a
+            row matter, so log-probabilities do as well.
+        labels: (N,) integers from 0 to num_classes - 1.
 
     Raises:
         ScoringError: the shapes do not fit each other, there is no image, a logit is not finite
-            or a label is no class.
+            or a label is not a class.
     """
     logits, labels = _checked(logits, labels)
     predicted = logits.argmax(axis=1)
@@ -58,53 +96,52 @@ def predictions(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[An
 
 
 def score(
-    logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], classes: list[str]
-) -> dict[str, Any]:
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], class_names: list[str]
+) -> Scores:
     """Score predictions.
 
     Args:
-        logits: (N, classes) float, as for `predictions`.
-        labels: (N,) integers from 0 to classes - 1.
-        classes: the name of each class, in the order of the columns.
+        logits: (N, num_classes) float, as for `predictions`.
+        labels: (N,) integers from 0 to num_classes - 1.
+        class_names: in the order of the columns.
 
     Returns:
-        What JSON can hold, in an order that never changes, shares from 0 to 1 and rounded to six
-        digits: images, errors, accuracy, top2_accuracy, loss (mean cross-entropy in nats),
-        calibration_error (see `calibrate`), macro_f1, and under `classes` by name: images,
-        precision, recall, f1. A share of nothing (the recall of a class without images, say) is
-        None, and macro_f1 is the mean of those f1 that exist.
+        The scores, shares rounded to six digits.
 
     Raises:
         ScoringError: as `predictions`, or the number of names is not that of the columns.
     """
     logits, labels = _checked(logits, labels)
-    if logits.shape[1] != len(classes):
-        raise ScoringError(f"{logits.shape[1]} logits an image, expected {len(classes)}, a class")
+    if logits.shape[1] != len(class_names):
+        raise ScoringError(
+            f"{logits.shape[1]} logits per image, expected one for each of {len(class_names)}"
+            " class names"
+        )
     result = predictions(logits, labels)
     # Stable, so that a tie falls as it does in argmax and top-2 is never below top-1.
     best_two = np.argsort(-logits, axis=1, kind="stable")[:, :2]
     log_probability = log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
     precision, recall, f1, images = precision_recall_fscore_support(
-        labels, result.predicted, labels=range(len(classes)), zero_division=np.nan
+        labels, result.predicted, labels=range(len(class_names)), zero_division=np.nan
     )
-    return {
-        "images": len(labels),
-        "errors": int((result.predicted != labels).sum()),
-        "accuracy": _share(accuracy_score(labels, result.predicted)),
-        "top2_accuracy": _share((best_two == labels[:, None]).any(axis=1).mean()),
-        "loss": _share(-log_probability.mean()),
-        "calibration_error": _share(calibrate(result).error),
-        "macro_f1": _share(np.nanmean(f1)),
-        "classes": {
-            name: {
-                "images": int(images[number]),
-                "precision": _share(precision[number]),
-                "recall": _share(recall[number]),
-                "f1": _share(f1[number]),
-            }
-            for number, name in enumerate(classes)
+    return Scores(
+        images=len(labels),
+        errors=int((result.predicted != labels).sum()),
+        accuracy=_rounded(accuracy_score(labels, result.predicted)),
+        top2_accuracy=_rounded((best_two == labels[:, None]).any(axis=1).mean()),
+        loss=_rounded(-log_probability.mean()),
+        calibration_error=_rounded(calibrate(result).error),
+        macro_f1=_rounded(np.nanmean(f1)),
+        per_class={
+            name: ClassScores(
+                images=int(images[number]),
+                precision=_share(precision[number]),
+                recall=_share(recall[number]),
+                f1=_share(f1[number]),
+            )
+            for number, name in enumerate(class_names)
         },
-    }
+    )
 
 
 def calibrate(result: Predictions, bins: int = BINS) -> Calibration:
@@ -120,41 +157,108 @@ def calibrate(result: Predictions, bins: int = BINS) -> Calibration:
         accuracy and the mean confidence of their bin.
     """
     edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges[1:-1], result.confidence)
+    index = np.searchsorted(edges[1:-1], result.confidence)
     correct = result.actual == result.predicted
-    images = np.bincount(place, minlength=bins)
+    images = np.bincount(index, minlength=bins)
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an empty bin
-        confidence = np.bincount(place, weights=result.confidence, minlength=bins) / images
-        accuracy = np.bincount(place, weights=correct, minlength=bins) / images
+        confidence = np.bincount(index, weights=result.confidence, minlength=bins) / images
+        accuracy = np.bincount(index, weights=correct, minlength=bins) / images
     error = float(np.nansum(np.abs(accuracy - confidence) * images) / images.sum())
     return Calibration(edges, images, confidence, accuracy, error)
 
 
-def to_csv(result: Predictions) -> str:
-    """Write predictions as the CSV that `from_csv` and DVC's confusion plot read."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Bound a share that is known from a sample: Wilson's 95 % interval (Wilson, 1927).
+
+    Args:
+        successes: from 0 to `trials`.
+        trials: 1 or more.
+
+    Returns:
+        The lower and the upper bound, 0 to 1.
+    """
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def write(folder: Path, scores: Scores, result: Predictions) -> None:
+    """Write scores as JSON, and predictions as the CSV that DVC's confusion plot reads.
+
+    Args:
+        folder: made if it is not there; each file appears whole or not at all.
+        scores: go to metrics.json.
+        result: goes to predictions.csv.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
     for index, (actual, predicted, confidence) in enumerate(zip(*result, strict=True)):
         writer.writerow([index, actual, predicted, f"{confidence:.6f}"])
-    return text.getvalue()
+    contents = {
+        _PREDICTIONS: table.getvalue(),
+        _SCORES: scores.model_dump_json(indent=2) + "\n",
+    }
+    for name, content in contents.items():
+        with replacing(folder / name) as part:
+            part.write_text(content, encoding="utf-8")
 
 
-def from_csv(text: str) -> Predictions:
-    """Read predictions back.
+def read_scores(folder: Path) -> Scores:
+    """Read the scores that `write` wrote.
 
     Raises:
-        ScoringError: the columns are others, there is no row, a row is out of order or not whole,
-            or a value is no class number or no probability; the message names the line.
+        ScoringError: the file is missing, does not hold scores, or those of fewer than two classes.
     """
+    path = folder / _SCORES
+    try:
+        scores = from_json(Scores, _text(path))
+    except RecordError as error:
+        raise ScoringError(f"{path}: not the scores of a network ({error})") from None
+    if len(scores.per_class) < 2:
+        raise ScoringError(f"{path}: {len(scores.per_class)} classes, expected 2 or more")
+    return scores
+
+
+def read_predictions(
+    folder: Path, labels: NDArray[np.integer[Any]], num_classes: int
+) -> Predictions:
+    """Read the predictions that `write` wrote.
+
+    Args:
+        folder: where.
+        labels: (N,) integers, of the images that the predictions must be about.
+        num_classes: how many classes there are.
+
+    Raises:
+        ScoringError: the file is missing, damaged, or about other images or classes.
+    """
+    path = folder / _PREDICTIONS
+    try:
+        result = _from_csv(_text(path))
+    except _CsvError as error:
+        raise ScoringError(f"{path}: {error}") from None
+    if not np.array_equal(result.actual, labels):
+        raise ScoringError(f"{path}: not about the test images; `dvc repro evaluate` makes it anew")
+    highest = max(result.actual.max(), result.predicted.max())
+    if highest >= num_classes:
+        raise ScoringError(f"{path}: class {highest}, expected 0 to {num_classes - 1}")
+    return result
+
+
+class _CsvError(Exception):
+    """A table that does not hold predictions; its message names the line."""
+
+
+def _from_csv(text: str) -> Predictions:
+    """Read a table of predictions, every value of it checked."""
     try:
         header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
     except csv.Error as error:
-        raise ScoringError(f"not CSV: {error}") from None
+        raise _CsvError(f"not CSV: {error}") from None
     if header != COLUMNS:
-        raise ScoringError(f"line 1: columns {','.join(header)}, expected {','.join(COLUMNS)}")
+        raise _CsvError(f"line 1: columns {','.join(header)}, expected {','.join(COLUMNS)}")
     if not rows:
-        raise ScoringError("line 2: no prediction, expected one or more")
+        raise _CsvError("line 2: no prediction, expected one or more")
     actual, predicted, confidence = [], [], []
     for index, row in enumerate(rows):
         try:
@@ -164,7 +268,7 @@ def from_csv(text: str) -> Predictions:
         except (ValueError, IndexError):
             whole = False
         if not whole or not 0 <= probability <= 1:
-            raise ScoringError(
+            raise _CsvError(
                 f"line {index + 2}: {','.join(row)}, expected {index}, two class numbers and a "
                 "confidence from 0 to 1"
             )
@@ -174,13 +278,22 @@ def from_csv(text: str) -> Predictions:
     return Predictions(np.array(actual), np.array(predicted), np.array(confidence))
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ScoringError(f"{path}: no such file; `dvc repro evaluate` makes it") from None
+    except UnicodeDecodeError:
+        raise ScoringError(f"{path}: not text") from None
+
+
 def _checked(
     logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Both in the types that are reckoned in, once they are known to fit each other."""
+    """Logits as float64 and labels as int64, once they are known to fit each other."""
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise ScoringError(
-            f"logits {logits.shape} and labels {labels.shape}, expected (N, classes) and (N,) "
+            f"logits {logits.shape} and labels {labels.shape}, expected (N, num_classes) and (N,) "
             "with N of 1 or more"
         )
     unusable = np.flatnonzero(~np.isfinite(logits).all(axis=1))
@@ -197,5 +310,9 @@ def _checked(
 
 
 def _share(value: float) -> float | None:
-    """A plain number that JSON can hold, or None where there was nothing to divide by."""
-    return None if np.isnan(value) else round(float(value), 6)
+    """A share as JSON can hold it: None where there was nothing to divide by."""
+    return None if np.isnan(value) else _rounded(value)
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)

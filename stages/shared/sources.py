@@ -1,77 +1,24 @@
-"""Where the files of a data set come from, and how each is known to be the right one."""
+"""Where the files of a data set come from: a package, a web address or a folder, in turn."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
-import zlib
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import pooch
 import requests
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stages.shared.datasets import IdxFile
+from stages.shared.files import GzipError, inflated
 from stages.shared.program import UserError
 
-
-@dataclass(frozen=True)
-class Published:
-    """A file as its makers published it, after inflating: a mirror may compress it again."""
-
-    sha256: str | None  # None: any bytes will do
-    size: int | None  # bytes
-
-
-_NAMES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
-DATASETS: dict[str, dict[str, Published]] = {
-    "mnist": {
-        "train-images-idx3-ubyte": Published(
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016
-        ),
-        "train-labels-idx1-ubyte": Published(
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008
-        ),
-        "t10k-images-idx3-ubyte": Published(
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016
-        ),
-        "t10k-labels-idx1-ubyte": Published(
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008
-        ),
-    },
-    "fashion_mnist": {
-        "train-images-idx3-ubyte": Published(
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888", 47_040_016
-        ),
-        "train-labels-idx1-ubyte": Published(
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9", 60_008
-        ),
-        "t10k-images-idx3-ubyte": Published(
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b", 7_840_016
-        ),
-        "t10k-labels-idx1-ubyte": Published(
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34", 10_008
-        ),
-    },
-    "own": {name: Published(None, None) for name in _NAMES},  # a user's, under the same names
-}
 RETRIES = 2  # after the first try of a web address; Pooch waits 1 s, then 2 s
 TIMEOUT = 20.0  # seconds in which a server must connect, and then send something
 _CHUNK = 1 << 18  # bytes
@@ -83,7 +30,7 @@ class SourceError(UserError):
 
 
 def fetch(
-    files: Mapping[str, Published],
+    files: Mapping[str, IdxFile],
     sources: Sequence[str],
     target: Path,
     timeout: float = TIMEOUT,
@@ -114,15 +61,10 @@ def fetch(
             if path.is_file() and published.sha256 == pooch.file_hash(path):
                 console.out(f"{name}: already there")
                 continue
-            task = progress.add_task(name, total=published.size)
             reasons = []
-
-            def report(done: int, task: TaskID = task) -> None:
-                progress.update(task, completed=done)
-
             for source in sorted(sources, key=lambda source: failures[source]):
                 try:
-                    _fetch_from(source, name, published, target, timeout, report)
+                    _fetch_from(source, name, published, target, timeout, _Bar(progress, name))
                 except (ValueError, requests.RequestException, SourceError) as error:
                     failures[source] += 1
                     reasons.append(f"{source}: {_why(error)}")
@@ -134,13 +76,36 @@ def fetch(
                 raise SourceError("\n       ".join([f"{name}: no source has it", *reasons]))
 
 
+class _Bar:
+    """A task of a progress display in the form that Pooch reports to."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(name, total=None)
+
+    @property
+    def total(self) -> int | None:
+        """Bytes that the server says it will send."""
+        return None
+
+    @total.setter
+    def total(self, value: int) -> None:
+        self._progress.update(self._task, total=value or None)
+
+    def update(self, count: int) -> None:
+        """Take note of some more bytes."""
+        self._progress.update(self._task, advance=count)
+
+    def reset(self) -> None:
+        """Go back to the start: Pooch does so once all is there, and then fills the bar."""
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        """Nothing: the display ends all of its tasks."""
+
+
 def _fetch_from(
-    source: str,
-    name: str,
-    published: Published,
-    target: Path,
-    timeout: float,
-    report: Callable[[int], None],
+    source: str, name: str, published: IdxFile, target: Path, timeout: float, bar: _Bar
 ) -> None:
     """Fetch one file from one source.
 
@@ -150,13 +115,17 @@ def _fetch_from(
 
     def download(_url: str, part: str, _pooch: object) -> None:
         Path(part).chmod(0o644)  # Pooch makes it for this user's eyes alone
-        with Path(part).open("wb") as file:
-            sink = _Inflater(file, published.size, report)
+        with (
+            tempfile.TemporaryFile(dir=Path(part).parent) as packed,
+            Path(part).open("wb") as plain,
+        ):
+            sink = _Bounded(packed, published.size)
             if web:
-                _copy_from_web(source, name, sink, timeout)
+                _copy_from_web(source, name, sink, timeout, bar)
             else:
                 _copy_from_folder(_folder(source), name, sink)
-            sink.finish()
+            packed.seek(0)
+            _inflate(packed, plain, published.size)
 
     if published.sha256 is None:
         (target / name).unlink(missing_ok=True)  # Pooch would take any file there for the right one
@@ -170,9 +139,9 @@ def _fetch_from(
     downloads.fetch(name, downloader=download)
 
 
-def _copy_from_web(base: str, name: str, sink: _Inflater, timeout: float) -> None:
+def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _Bar) -> None:
     """Write what a server has under NAME.gz, else under NAME, to `sink`."""
-    get = pooch.HTTPDownloader(timeout=timeout, chunk_size=_CHUNK)
+    get = pooch.HTTPDownloader(timeout=timeout, chunk_size=_CHUNK, progressbar=bar)
     for address in (f"{base.rstrip('/')}/{name}.gz", f"{base.rstrip('/')}/{name}"):
         try:
             get(address, sink, None)
@@ -185,7 +154,7 @@ def _copy_from_web(base: str, name: str, sink: _Inflater, timeout: float) -> Non
     raise SourceError(answer)
 
 
-def _copy_from_folder(folder: Path, name: str, sink: _Inflater) -> None:
+def _copy_from_folder(folder: Path, name: str, sink: _Bounded) -> None:
     """Write a folder's NAME.gz, else its NAME, to `sink`."""
     for path in (folder / f"{name}.gz", folder / name):
         if path.exists():
@@ -197,6 +166,55 @@ def _copy_from_folder(folder: Path, name: str, sink: _Inflater) -> None:
                 shutil.copyfileobj(file, sink, _CHUNK)
             return
     raise SourceError(f"holds neither {name}.gz nor {name}")
+
+
+def _inflate(packed: BinaryIO, plain: BinaryIO, size: int | None) -> None:
+    """Copy a file that may be gzipped, up to the size that it should have.
+
+    Raises:
+        SourceError: it goes on after `size` bytes; another try would not help.
+        ValueError: it ends before, or its gzip data is damaged; Pooch tries again then.
+    """
+    done = 0
+    try:
+        with inflated(packed) as content:
+            while chunk := content.read(_CHUNK):
+                done += len(chunk)
+                if size is not None and done > size:
+                    raise SourceError(f"goes on after the expected {size} bytes")
+                plain.write(chunk)
+    except GzipError as error:
+        raise ValueError(str(error)) from None
+    if size is not None and done < size:
+        raise ValueError(f"ends after {done} of {size} bytes")
+
+
+class _Bounded:
+    """A file to write to that refuses more than a file of that size can take, gzipped or not.
+
+    So an endless answer cannot fill the disk.
+    """
+
+    def __init__(self, file: BinaryIO, size: int | None) -> None:
+        self._file = file
+        self._size = size
+        # Data that gzip cannot press grows by its header and 5 bytes for each 16 kB or more.
+        self._left = None if size is None else size + size // 1000 + 1000
+
+    def write(self, data: bytes) -> int:
+        """Take the next bytes as they came.
+
+        Raises:
+            SourceError: there are more bytes than expected; another try would not help.
+        """
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                raise SourceError(f"goes on after the expected {self._size} bytes")
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Nothing: Pooch asks for it after each chunk."""
 
 
 def _folder(source: str) -> Path:
@@ -223,63 +241,3 @@ def _why(error: Exception) -> str:
     # Pooch goes on to say that it deleted its copy, which reads as if the source's were gone.
     text = str(inner).partition(". Deleted")[0] or type(inner).__name__
     return " ".join(text.split())
-
-
-class _Inflater:
-    """A file to write to that gunzips what is gzip and stops at the size to expect.
-
-    So neither an endless answer nor a small file that inflates for ever can fill the disk.
-    """
-
-    def __init__(self, file: BinaryIO, size: int | None, report: Callable[[int], None]) -> None:
-        self._file = file
-        self._size = sys.maxsize - 1 if size is None else size
-        self._least = 0 if size is None else size
-        self._report = report
-        self._done = 0
-        self._gzip: zlib._Decompress | None = None
-        self._begun = False
-
-    def write(self, data: bytes) -> int:
-        """Take the next bytes as they came.
-
-        Raises:
-            SourceError: there are more bytes than expected; another try would not help.
-            ValueError: broken gzip data.
-        """
-        taken = len(data)
-        if not self._begun and data:
-            self._begun = True
-            if data[0] == 0x1F:  # IDX begins with 0
-                self._gzip = _new_gunzip()
-        while data and self._gzip:
-            if self._gzip.eof:
-                self._gzip = _new_gunzip()  # gzip files may be strung together
-            try:
-                self._keep(self._gzip.decompress(data, self._size - self._done + 1))
-            except zlib.error as error:
-                raise ValueError(f"broken gzip data: {error}") from None
-            data = self._gzip.unused_data
-        self._keep(data)
-        return taken
-
-    def flush(self) -> None:
-        """Nothing: Pooch asks for it after each chunk."""
-
-    def finish(self) -> None:
-        """Raise ValueError if the file ended early."""
-        if self._done < self._least:
-            raise ValueError(f"ends after {self._done} of {self._least} bytes")
-        if self._gzip and not self._gzip.eof:
-            raise ValueError("ends in the middle of its gzip data")
-
-    def _keep(self, plain: bytes) -> None:
-        self._done += len(plain)
-        if self._done > self._size:
-            raise SourceError(f"goes on after the expected {self._size} bytes")
-        self._file.write(plain)
-        self._report(self._done)
-
-
-def _new_gunzip() -> zlib._Decompress:
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)

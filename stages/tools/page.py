@@ -13,9 +13,10 @@ from pathlib import Path
 
 import vl_convert
 
+from stages.shared.files import replacing
 from stages.shared.program import run
 
-LAYOUT = Path("stages/tools/page.html")
+LAYOUT = Path(__file__).with_name("page.html")
 PAGE = Path(".dvc/plots/page.html")
 VEGA_LITE = "5.21"  # of the major version that DVC's plot templates are written in
 
@@ -23,16 +24,14 @@ VEGA_LITE = "5.21"  # of the major version that DVC's plot templates are written
 def main() -> None:
     layout = LAYOUT.read_text(encoding="utf-8")
     vega = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
-    PAGE.parent.mkdir(exist_ok=True)
-    part = PAGE.with_suffix(".part")
-    part.write_text(layout.replace("{vega}", vega), encoding="utf-8")
-    # DVC takes the path from its own folder.
-    setting = ["plots.html_template", PAGE.relative_to(".dvc").as_posix()]
-    dvc = subprocess.run([sys.executable, "-m", "dvc", "config", "--local", *setting])
-    if dvc.returncode:
-        raise SystemExit(dvc.returncode)  # DVC has said why
-    # Last, as make takes its presence for the sign that all of this is done.
-    part.replace(PAGE)
+    # The page appears last, as make takes its presence for the sign that all of this is done.
+    with replacing(PAGE) as part:
+        part.write_text(layout.replace("{vega}", vega), encoding="utf-8")
+        # DVC takes the path from its own folder.
+        setting = ["plots.html_template", PAGE.relative_to(".dvc").as_posix()]
+        dvc = subprocess.run([sys.executable, "-m", "dvc", "config", "--local", *setting])
+        if dvc.returncode:
+            raise SystemExit(dvc.returncode)  # DVC has said why
 
 
 if __name__ == "__main__":

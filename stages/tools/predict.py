@@ -1,15 +1,16 @@
 """Read the digits in pictures: python -m stages.tools.predict FILE...
 
 Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard output and, where
---explain names one, a PNG of what the network saw and how likely it holds each class.
+--explain names one, a PNG of what the network saw and the probability that it gave each class.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,29 +20,29 @@ from rich.table import Table
 from rich.text import Text
 from scipy.special import softmax
 
-from stages.shared import idx
+from stages.shared import idx, model_file
 from stages.shared.program import run
-from stages.shared.report import figures
-from stages.tools import pictures
+from stages.shared.report import style
+from stages.tools import explanation, pictures
 from stages.tools.pictures import PictureError
 
-MODEL = Path("models/digits.safetensors")
 
-
-class Picture(NamedTuple):
+@dataclass(frozen=True)
+class Picture:
     """An image as its file holds it."""
 
     file: Path
-    place: int  # in the file, from 0
+    index: int  # in the file, from 0
     pixels: NDArray[np.uint8]  # (H, W)
     from_idx: bool
 
 
-class Reading(NamedTuple):
+@dataclass(frozen=True)
+class Reading:
     """What the network says about one picture."""
 
     file: Path
-    place: int
+    index: int  # of the image in its file
     digit: str
     confidence: float  # 0 to 1
 
@@ -52,14 +53,15 @@ def main() -> None:
     found = [picture for path in arguments.files for picture in load(path)]
     if arguments.explain:
         check(arguments.explain, found)
-    from stages.shared.network import classifier as weights
+    from stages.shared.network import classifier
 
-    trained = weights.load(arguments.model)
-    images = np.stack([fit(picture, trained.image_size) for picture in found])
-    likely = softmax(trained.logits(images).astype(np.float64), axis=1)
-    readings = read(found, likely, trained.classes)
+    trained = classifier.load(arguments.model)
+    about = trained.description
+    images = np.stack([fit(picture, about.image_size) for picture in found])
+    probabilities = softmax(trained.logits(images).astype(np.float64), axis=1)
+    readings = read(found, probabilities, about.class_names)
     if arguments.explain:
-        explain(found, images, likely, trained.classes, arguments.explain)
+        explain(found, images, probabilities, about.class_names, arguments.explain)
     if arguments.json:
         print(json.dumps([as_json(reading) for reading in readings], indent=2))
     else:
@@ -72,7 +74,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         prog="python -m stages.tools.predict", description="Read the digits in pictures."
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or IDX")
-    parser.add_argument("--model", metavar="FILE", type=Path, default=MODEL, help=f"{MODEL}")
+    parser.add_argument(
+        "--model", metavar="FILE", type=Path, default=model_file.PATH, help=f"{model_file.PATH}"
+    )
     parser.add_argument(
         "--explain", metavar="PNG", type=Path, help="draw what the network saw into this file"
     )
@@ -96,7 +100,7 @@ def load(path: Path) -> list[Picture]:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
         raise PictureError(f"{path}: {array.dtype} {array.shape}, expected images of uint8")
     stack = array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:])
-    return [Picture(path, place, pixels, True) for place, pixels in enumerate(stack)]
+    return [Picture(path, index, pixels, True) for index, pixels in enumerate(stack)]
 
 
 def fit(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -113,7 +117,7 @@ def fit(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
     try:
         return pictures.prepare(pixels, size)
     except PictureError as error:
-        raise PictureError(f"{picture.file}: image {picture.place}: {error}") from None
+        raise PictureError(f"{picture.file}: image {picture.index}: {error}") from None
 
 
 def check(target: Path, found: list[Picture]) -> None:
@@ -127,16 +131,16 @@ def check(target: Path, found: list[Picture]) -> None:
         raise PictureError(f"--explain: {target}, expected a name that ends in .png")
     if target.exists() and any(target.samefile(picture.file) for picture in found):
         raise PictureError(f"--explain: {target} is one of the pictures, expected another file")
-    if len(found) > figures.MOST_EXPLAINED:
-        most = figures.MOST_EXPLAINED
+    if len(found) > explanation.MOST:
+        most = explanation.MOST
         raise PictureError(f"--explain: {len(found)} pictures, expected {most} or fewer")
 
 
 def explain(
     found: list[Picture],
     images: NDArray[np.uint8],
-    likely: NDArray[np.float64],
-    classes: list[str],
+    probabilities: NDArray[np.float64],
+    class_names: list[str],
     target: Path,
 ) -> None:
     """Draw N pictures, as `fit` brought them to the network, and their probabilities.
@@ -144,44 +148,48 @@ def explain(
     Args:
         found: N pictures.
         images: uint8 (N, H, W).
-        likely: float64 (N, classes), 0 to 1.
-        classes: names, in the order of the columns.
+        probabilities: float64 (N, num_classes), 0 to 1.
+        class_names: in the order of the columns.
         target: the PNG to write.
     """
-    names = [f"{p.file.name}, image {p.place}" if p.from_idx else p.file.name for p in found]
-    figures.save(figures.explanation(images, likely, classes, names), target)
+    names = [f"{p.file.name}, image {p.index}" if p.from_idx else p.file.name for p in found]
+    style.save(explanation.draw(images, probabilities, class_names, names), target)
 
 
-def read(found: list[Picture], likely: NDArray[np.float64], classes: list[str]) -> list[Reading]:
+def read(
+    found: list[Picture], probabilities: NDArray[np.float64], class_names: list[str]
+) -> list[Reading]:
     """Name the likeliest class of each picture.
 
     Args:
         found: N pictures.
-        likely: float64 (N, classes), the probability of each class, 0 to 1.
-        classes: names, in the order of the columns.
+        probabilities: float64 (N, num_classes), 0 to 1.
+        class_names: in the order of the columns.
     """
     return [
-        Reading(picture.file, picture.place, classes[row.argmax()], float(row.max()))
-        for picture, row in zip(found, likely, strict=True)
+        Reading(picture.file, picture.index, class_names[row.argmax()], float(row.max()))
+        for picture, row in zip(found, probabilities, strict=True)
     ]
 
 
 def as_json(reading: Reading) -> dict[str, Any]:
     """A reading as JSON can hold it: file, image, digit, confidence to six digits."""
-    file, place, digit, confidence = reading
     return {
-        "file": str(file), "image": place, "digit": digit, "confidence": round(confidence, 6)
-    }  # fmt: skip
+        "file": str(reading.file),
+        "image": reading.index,
+        "digit": reading.digit,
+        "confidence": round(reading.confidence, 6),
+    }
 
 
 def show(readings: list[Reading], console: Console) -> None:
     """Print a table on a terminal, else a line a picture: file, image, digit, confidence."""
-    rows = [(str(r.file), str(r.place), r.digit, f"{r.confidence:.2%}") for r in readings]
+    rows = [(str(r.file), str(r.index), r.digit, f"{r.confidence:.2%}") for r in readings]
     if not console.is_terminal:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for file, place, digit, confidence in rows:
+        for file, index, digit, confidence in rows:
             print(
-                f"{file:{widths[0]}}  {place:>{widths[1]}}  {digit:{widths[2]}}  "
+                f"{file:{widths[0]}}  {index:>{widths[1]}}  {digit:{widths[2]}}  "
                 f"{confidence:>{widths[3]}}",
                 file=console.file,
             )

@@ -6,36 +6,33 @@ same numbers in one line of fifty columns.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stages.shared.program import UserError, run
-from stages.shared.report import card
+from stages.shared import scoring
+from stages.shared.program import run
+from stages.shared.scoring import Scores
 
-SCORES = Path("plots/evaluation/metrics.json")
 
-
-def main() -> None:
-    if not SCORES.is_file():
-        raise UserError(f"{SCORES}: no such file; `dvc repro evaluate` makes it")
-    try:
-        scores = card.scores(SCORES.read_text(encoding="utf-8"))
-    except card.CardError as error:
-        raise UserError(f"{SCORES}: {error}") from None
-    table = Table("class", "images", "precision", "recall", "F1", box=SIMPLE)
-    for name, one in scores.classes.items():
-        shares = ("-" if x is None else f"{x:.2%}" for x in (one.precision, one.recall, one.f1))
-        table.add_row(name, f"{one.images:,}", *shares)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
+def summary(scores: Scores) -> str:
+    """The scores over all classes, in two lines."""
+    return (
         f"accuracy {scores.accuracy:.2%}: {scores.errors:,} of {scores.images:,} test images"
         f" misread\ntop-2 accuracy {scores.top2_accuracy:.2%}   loss {scores.loss:.4f}"
         f"   calibration error {scores.calibration_error:.4f}"
     )
+
+
+def main() -> None:
+    scores = scoring.read_scores(scoring.FOLDER)
+    table = Table("class", "images", "precision", "recall", "F1", box=SIMPLE)
+    for name, one in scores.per_class.items():
+        shares = ("-" if x is None else f"{x:.2%}" for x in (one.precision, one.recall, one.f1))
+        table.add_row(name, f"{one.images:,}", *shares)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(summary(scores))
 
 
 if __name__ == "__main__":

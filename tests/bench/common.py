@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from pathlib import Path
@@ -64,12 +64,10 @@ def clone(folder: Path) -> Path:
     return path
 
 
-def images_per_second(folder: Path) -> float:
-    """The median of the speeds that the last training run in `folder` logged."""
-    path = folder / "plots/speed/plots/metrics/images_per_second.tsv"
-    with path.open(encoding="utf-8") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return statistics.median(float(row["images_per_second"]) for row in rows)
+def images_per_second(said: str) -> float:
+    """The median over epochs of the speed that a training run printed."""
+    found = re.findall(r"^epoch \d+: .*; ([\d,]+) images/s$", said, re.MULTILINE)
+    return statistics.median(float(speed.replace(",", "")) for speed in found)
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

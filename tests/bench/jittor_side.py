@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from stages.shared import digits, params
-from stages.shared.network import kernels, networks, runtime
-from stages.shared.network.classifier import Trained
+from stages.shared.curves import Curves
+from stages.shared.model_file import Description
+from stages.shared.network import classifier, kernels, networks, runtime
+from stages.shared.network.classifier import Classifier
 from stages.shared.network.kernels import call
 from stages.shared.network.runtime import jt
-from stages.shared.training import loop as training
-from stages.shared.training import progress as curves
+from stages.shared.training import loop
+from stages.shared.training.progress import Display
 from tests.bench import worker
 
 # What a kernel is, by a regular expression for the line that calls it or for Jittor's name of it.
@@ -61,6 +63,20 @@ class Jittor:
         self.optimizer = kernels.SGD(
             self.network.parameters(), worker.LEARNING_RATE, worker.MOMENTUM, worker.WEIGHT_DECAY
         )
+
+    def size(self) -> dict[str, int]:
+        """Parameters, and the multiply-adds of one image: to evaluate it, and to train on it.
+
+        Training has three products for each layer, but the first layer has no gradient of its
+        input to compute.
+        """
+        whole = networks.size(self.network, worker.IMAGE_SIZE)
+        first = networks.size(networks.Network(self.network.layers()[:1]), worker.IMAGE_SIZE)
+        return {
+            "parameters": whole.parameters,
+            "evaluate": whole.multiply_adds,
+            "train": 3 * whole.multiply_adds - first.multiply_adds,
+        }
 
     def logits(self, size: int) -> list[list[float]]:
         """Of one batch, in evaluation mode."""
@@ -118,20 +134,19 @@ class Jittor:
         data = digits.Digits(data.images[:20_500], data.labels[:20_500])
         held_out = digits.held_out(len(data), 500, seed=0)
         clock = _Clock()
-        module = networks.build(network, worker.IMAGE_SIZE, worker.CLASSES)
-        trained = Trained(module, network, worker.IMAGE_SIZE, ["?"] * worker.CLASSES, 0, 1)
-        trained.pixels = clock.wrap("feeding", trained.pixels)  # type: ignore[method-assign]
+        learner = _fresh(network, mean=0, std=1)
+        object.__setattr__(learner, "pixels", clock.wrap("feeding", learner.pixels))  # it is frozen
         cut = digits.batches
         digits.batches = lambda *args, **named: clock.each("feeding", cut(*args, **named))
         steps = (len(data) - len(held_out)) // size
-        with curves.Curves(Path("plots/training"), Path("plots/speed"), steps) as drawn:
-            draw = clock.wrap("logging", drawn.draw)
+        with Display(Curves(Path("plots/training")), steps) as display:
+            show = clock.wrap("logging", display.show)
             found: dict[str, list[float]] = defaultdict(list)
             for _ in range(8):
                 clock.seconds.clear()
                 began = time.perf_counter()
-                for event in training.fit(trained, data, held_out, settings):
-                    draw(event)
+                for event in loop.fit(learner, data, held_out, settings):
+                    show(event)
                 whole = time.perf_counter() - began
                 for name, seconds in clock.seconds.items():
                     found[name].append(seconds / whole)
@@ -147,12 +162,9 @@ class Jittor:
         recipe |= {"nesterov": True, "schedule": "one_cycle", "seed": seed}
         data = digits.load(Path("data/npy"), "train")
         held_out = digits.held_out(len(data), 10_000, seed)
-        module = networks.build("compact", worker.IMAGE_SIZE, worker.CLASSES)
-        mean, deviation = digits.mean_and_deviation(data, held_out)
-        classes = ["?"] * worker.CLASSES
-        trained = Trained(module, "compact", worker.IMAGE_SIZE, classes, mean, deviation)
+        learner = _fresh("compact", *digits.mean_and_std(data, held_out))
         settings = params.load().train.model_copy(update=recipe)
-        events = list(training.fit(trained, data, held_out, settings))
+        events = list(loop.fit(learner, data, held_out, settings))
         return events[-1].accuracy  # type: ignore[union-attr]
 
     def _step(self, images: Any, labels: Any) -> float:
@@ -169,6 +181,22 @@ class Jittor:
 
     def versions(self) -> dict[str, str]:
         return {"jittor": jt.__version__}
+
+
+def _fresh(network: str, mean: float, std: float) -> Classifier:
+    """A classifier that has learned nothing yet."""
+    return classifier.build(
+        Description(
+            network=network,
+            image_size=worker.IMAGE_SIZE,
+            class_names=["?"] * worker.CLASSES,
+            mean=mean,
+            std=std,
+            held_out=0,
+            params={},
+            versions={},
+        )
+    )
 
 
 class _Clock:
@@ -199,6 +227,6 @@ if __name__ == "__main__":
     side = Jittor()
     names = (
         *("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product"),
-        *("profile", "shares", "accuracy"),
+        *("size", "profile", "shares", "accuracy"),
     )
     worker.serve({name: getattr(side, name) for name in names})

@@ -1,7 +1,7 @@
 """What the pipeline itself costs: its stages, DVC, feeding, logging, and how it all grows.
 
 The stages and `dvc repro` run in a clone of the last commit, the rest with this tree's code in
-folders that are removed again; they take 10 GB for a while. It writes tables and a JSON file.
+folders that are removed again; they take 10 GB for a while. It prints tables and writes JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -28,18 +28,22 @@ from stages.shared import idx
 from tests.bench import common
 from tests.bench.common import TOP, Side, machine, markdown
 
-STAGES = ("download", "decode", "train", "evaluate", "plot")
+STAGES = ("download", "decode", "train", "evaluate", "plot", "export")
 GROWTH = (1, 10, 100)  # times the 60,000 training images
 MEGABYTE = 1024
 
 
-def measured(command: list[str], folder: Path, **variables: str) -> dict[str, float]:
-    """Run a command.
+class Run(NamedTuple):
+    """What a command took, and what it printed."""
 
-    Returns:
-        `seconds`; `peak_mb`, the most memory it held; and `own_mb`, that without the pages of
-        files that are mapped, which the kernel can take back at any time.
-    """
+    seconds: float
+    peak_mb: float  # the most memory that it held
+    own_mb: float  # the same without mapped files, whose pages the system can take back any time
+    said: str
+
+
+def measured(command: list[str], folder: Path, **variables: str) -> Run:
+    """Run a command in a folder, with some variables in its environment."""
     own, done = [0], threading.Event()
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
@@ -63,14 +67,11 @@ def measured(command: list[str], folder: Path, **variables: str) -> dict[str, fl
         done.set()
         watcher.join()
         process.returncode = os.waitstatus_to_exitcode(code)
+        said.seek(0)
+        text = said.read().decode()
         if process.returncode:
-            said.seek(0)
-            raise SystemExit(f"error: {' '.join(command)} failed: {said.read().decode()}")
-    return {
-        "seconds": seconds,
-        "peak_mb": usage.ru_maxrss / MEGABYTE,
-        "own_mb": max(own) / MEGABYTE,
-    }
+            raise SystemExit(f"error: {' '.join(command)} failed: {text}")
+    return Run(seconds, usage.ru_maxrss / MEGABYTE, max(own) / MEGABYTE, text)
 
 
 def stages(folder: Path) -> dict[str, Any]:
@@ -81,10 +82,10 @@ def stages(folder: Path) -> dict[str, Any]:
     warm = [{s: measured(command(s), folder) for s in STAGES} for _ in range(4)][1:]
     return {
         stage: {
-            "cold_seconds": cold[stage]["seconds"],
-            "cold_peak_mb": cold[stage]["peak_mb"],
-            "seconds": statistics.median(run[stage]["seconds"] for run in warm),
-            "peak_mb": max(run[stage]["peak_mb"] for run in warm),
+            "cold_seconds": cold[stage].seconds,
+            "cold_peak_mb": cold[stage].peak_mb,
+            "seconds": statistics.median(run[stage].seconds for run in warm),
+            "peak_mb": max(run[stage].peak_mb for run in warm),
         }
         for stage in STAGES
     }
@@ -167,11 +168,11 @@ def growth(folder: Path, scratch: Path) -> list[dict[str, Any]]:
         rows.append(
             {
                 "images": count,
-                "decode_seconds_per_thousand": decode["seconds"] * 1000 / count,
-                "decode_own_mb": decode["own_mb"],
-                "train_seconds_per_thousand": 1000 / common.images_per_second(place),
-                "train_own_mb": train["own_mb"],
-                "train_peak_mb": train["peak_mb"],
+                "decode_seconds_per_thousand": decode.seconds * 1000 / count,
+                "decode_own_mb": decode.own_mb,
+                "train_seconds_per_thousand": 1000 / common.images_per_second(train.said),
+                "train_own_mb": train.own_mb,
+                "train_peak_mb": train.peak_mb,
             }
         )
         shutil.rmtree(place)
@@ -195,54 +196,70 @@ def repeat(source: Path, target: Path, times: int) -> int:
     return images
 
 
-def tables(results: dict[str, Any]) -> str:
-    """All results as Markdown."""
-    stage_rows = [
+def stages_table(results: dict[str, Any]) -> str:
+    """The stages, cold and warm, as Markdown."""
+    return markdown(
+        ["stage", "cold", "warm", "peak memory"],
         [
-            name,
-            f"{one['cold_seconds']:.1f} s",
-            f"{one['seconds']:.1f} s",
-            f"{one['peak_mb']:,.0f} MB",
-        ]
-        for name, one in results["stages"].items()
-    ]
-    share_rows = [
+            [
+                name,
+                f"{one['cold_seconds']:.1f} s",
+                f"{one['seconds']:.1f} s",
+                f"{one['peak_mb']:,.0f} MB",
+            ]
+            for name, one in results["stages"].items()
+        ],
+    )
+
+
+def shares_table(results: dict[str, Any]) -> str:
+    """What feeding and logging take of the time of training, as Markdown."""
+    return markdown(
+        ["network", "batch", "log every", "feeding", "logging"],
         [
-            *(one["network"], str(one["batch"]), str(one["log_every"])),
-            *(f"{one['feeding']:.1%}", f"{one['logging']:.1%}"),
-        ]
-        for one in results["shares"]
-    ]
+            [
+                *(one["network"], str(one["batch"]), str(one["log_every"])),
+                *(f"{one['feeding']:.1%}", f"{one['logging']:.1%}"),
+            ]
+            for one in results["shares"]
+        ],
+    )
+
+
+def pairs_table(results: dict[str, Any]) -> str:
+    """What was timed in turns, as Markdown."""
     pairs = {
         "`dvc repro` with nothing to do, a pipeline without stages": results["dvc"],
         "decoding MNIST as `download` leaves it, inflating it": results["decode"]["inflated"],
         "decoding MNIST from gzip, inflating it": results["decode"]["gzipped"],
     }
-    pair_rows = [
-        [what, *(f"{seconds:.2f} s" for seconds in one["seconds"]), f"{one['ratio']:.2f} ×"]
-        for what, one in pairs.items()
-    ]
-    growth_rows = [
+    return markdown(
+        ["one, the other", "one", "the other", "ratio"],
         [
-            f"{one['images']:,}",
-            f"{one['decode_seconds_per_thousand'] * 1e3:.2f} ms",
-            f"{one['decode_own_mb']:,.0f} MB",
-            f"{one['train_seconds_per_thousand'] * 1e3:.1f} ms",
-            f"{one['train_own_mb']:,.0f} MB",
-        ]
-        for one in results["growth"]
-    ]
-    return "\n\n".join(
-        (
-            markdown(["stage", "cold", "warm", "peak memory"], stage_rows),
-            markdown(["network", "batch", "log every", "feeding", "logging"], share_rows),
-            markdown(["one, the other", "one", "the other", "ratio"], pair_rows),
-            markdown(
-                ["images", "decode, a thousand", "its memory", "train, a thousand", "its memory"],
-                growth_rows,
-            ),
-        )
+            [what, *(f"{seconds:.2f} s" for seconds in one["seconds"]), f"{one['ratio']:.2f} ×"]
+            for what, one in pairs.items()
+        ],
     )
+
+
+def growth_table(results: dict[str, Any]) -> str:
+    """Time and memory by the number of images, as Markdown."""
+    return markdown(
+        ["images", "decode, per thousand", "its memory", "train, per thousand", "its memory"],
+        [
+            [
+                f"{one['images']:,}",
+                f"{one['decode_seconds_per_thousand'] * 1e3:.2f} ms",
+                f"{one['decode_own_mb']:,.0f} MB",
+                f"{one['train_seconds_per_thousand'] * 1e3:.1f} ms",
+                f"{one['train_own_mb']:,.0f} MB",
+            ]
+            for one in results["growth"]
+        ],
+    )
+
+
+TABLES = (stages_table, shares_table, pairs_table, growth_table)
 
 
 def main() -> None:
@@ -266,7 +283,7 @@ def main() -> None:
         side.close()
         results["growth"] = growth(clone, scratch)
         results["dvc"] = nothing_to_do(clone, scratch)
-    print(tables(results))
+    print("\n\n".join(table(results) for table in TABLES))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Run the recipes with several seeds, and print the table of results that the README carries.
 
-Each run is the `dvc exp run` line of its make target, in a clone of the last commit, so that what
+Each run is the `dvc exp run` line of its recipe, in a clone of the last commit, so that what
 lies in the working tree stays as it is. The training time is that of the optimizer's steps: images
 times epochs, at the median of the speeds that the run logged, so that starting, compiling and
 validation do not count. PyTorch's time for the steps of one epoch of the tutorial's network is
@@ -11,24 +11,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from safetensors.numpy import load_file
 
+from stages.shared import params
+from stages.tools.recipe import command as command_of
 from tests.bench import common
 from tests.bench.common import TOP, Side, machine, markdown
 
-RECIPES = ("tutorial", "fast", "accurate")
+EVERYTHING = params.load(TOP / "params.yaml")
 TRAINING_IMAGES = 60_000
 
 
@@ -38,36 +36,19 @@ class Peer:
     def __init__(self, torch_python: str) -> None:
         self.jittor = Side(sys.executable, "jittor_side")
         self.torch = Side(torch_python, "torch_side")
-        self.work: dict[str, int] = {}
+        self.sizes: dict[str, dict[str, int]] = {}
         for network in ("compact", "deep", "tutorial"):  # the last one is the one that is timed
             with tempfile.TemporaryDirectory() as folder:
                 weights = str(Path(folder, "weights.npz"))
                 self.jittor.ask("build", network=network, weights=weights)
                 self.torch.ask("build", network=network, weights=weights)
-                self.work[network] = self.torch.ask("multiply_adds")["evaluate"]
+                self.sizes[network] = self.jittor.ask("size")
         self.jittor.close()
         self.torch.ask("train", size=64, steps=20)  # warm
 
     def epoch(self, images: int) -> float:
         """Seconds that the steps of the tutorial's epoch take in PyTorch eager."""
         return float(statistics.median(self.torch.ask("train", size=64, steps=40))) * images / 64
-
-
-def line(recipe: str) -> list[str]:
-    """The words of the `dvc exp run` command that a make target runs."""
-    # What an outer make was given is not for this one.
-    environment = {k: v for k, v in os.environ.items() if k not in ("ARGS", "MAKEFLAGS")}
-    printed = subprocess.run(
-        ["make", "--dry-run", recipe],
-        cwd=TOP,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = re.search(r"dvc exp run .*", printed.replace("\\\n", " "))
-    assert found, printed
-    return found[0].split()
 
 
 def clone(folder: Path) -> Path:
@@ -83,25 +64,24 @@ def clone(folder: Path) -> Path:
 def run(recipe: str, seed: int, path: Path, peer: Peer) -> dict[str, Any]:
     """Train and score one network; the test images are read once."""
     epoch = peer.epoch(TRAINING_IMAGES)
-    # --force: DVC would take a run that it has seen before from its cache, without its speed.
-    command = [*line(recipe), "-S", f"train.seed={seed}", "--force", "-n", f"{recipe}-{seed}"]
-    shutil.rmtree(path / "plots/speed", ignore_errors=True)
+    # --force: DVC would take a run that it has seen before from its cache, and print no speed.
+    more = ["-S", f"train.seed={seed}", "--force", "-n", f"{recipe}-{seed}"]
     # What the run before set in params.yaml would count for this one as well.
     subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=path, check=True)
-    subprocess.run(command, cwd=path, check=True, stdout=subprocess.DEVNULL)
+    command = [*command_of(EVERYTHING, recipe), *more]
+    done = subprocess.run(command, cwd=path, check=True, stdout=subprocess.PIPE, text=True)
     scores = json.loads((path / "plots/evaluation/metrics.json").read_text())
     settings = yaml.safe_load((path / "params.yaml").read_text())["train"]
-    arrays = load_file(path / "models/digits.safetensors")
-    learned = [array.size for name, array in arrays.items() if "running" not in name]
+    size = peer.sizes[settings["network"]]
     images = (TRAINING_IMAGES - settings["validation_images"]) * settings["epochs"]
     return {
         "recipe": recipe,
         "seed": seed,
         "network": settings["network"],
         "epochs": settings["epochs"],
-        "parameters": sum(learned),
-        "multiply_adds": peer.work[settings["network"]],
-        "seconds": images / common.images_per_second(path),
+        "parameters": size["parameters"],
+        "multiply_adds": size["evaluate"],
+        "seconds": images / common.images_per_second(done.stdout),
         "torch_epoch_seconds": epoch,
         "errors": scores["errors"],
         "accuracy": scores["accuracy"],
@@ -110,42 +90,75 @@ def run(recipe: str, seed: int, path: Path, peer: Peer) -> dict[str, Any]:
     }
 
 
+class Summary(NamedTuple):
+    """The runs of one recipe."""
+
+    recipe: str
+    runs: list[dict[str, Any]]
+
+    @property
+    def accuracy(self) -> str:
+        """Mean and standard deviation over the runs, in percent."""
+        found = np.array([run["accuracy"] for run in self.runs]) * 100
+        spread = f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else ""
+        return f"{found.mean():.2f} %{spread}"
+
+    @property
+    def seconds(self) -> float:
+        """The time of the optimizer's steps, the median over the runs."""
+        return float(statistics.median(run["seconds"] for run in self.runs))
+
+    @property
+    def epochs_of_torch(self) -> float:
+        """The same in epochs of the tutorial's network in PyTorch eager, timed beside each run."""
+        epochs = [run["seconds"] / run["torch_epoch_seconds"] for run in self.runs]
+        return float(statistics.median(epochs))
+
+    def mean(self, key: str) -> float:
+        """The mean of a score over the runs."""
+        return float(np.mean([run[key] for run in self.runs]))
+
+
+def summaries(runs: list[dict[str, Any]]) -> list[Summary]:
+    """Runs by recipe, in the order of params.yaml."""
+    found = [
+        Summary(recipe, [run for run in runs if run["recipe"] == recipe])
+        for recipe in EVERYTHING.recipes
+    ]
+    return [summary for summary in found if summary.runs]
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """Runs as Markdown, a row for each recipe."""
     head = ["recipe", "network", "epochs", "parameters", "multiply-adds", "training time"]
     head += ["in PyTorch's epochs", "test accuracy, mean ± sd", "n", "errors of 10,000"]
-    head += ["calibration error"]
-    lines = []
-    for recipe in RECIPES:
-        rows = [one for one in runs if one["recipe"] == recipe]
-        if not rows:
-            continue
-        accuracy = np.array([row["accuracy"] for row in rows]) * 100
-        deviation = f" ± {accuracy.std(ddof=1):.2f}" if len(rows) > 1 else ""
-        epochs = statistics.median(row["seconds"] / row["torch_epoch_seconds"] for row in rows)
-        lines.append(
-            [
-                f"`make {recipe}`",
-                f"`{rows[0]['network']}`",
-                str(rows[0]["epochs"]),
-                f"{rows[0]['parameters']:,}",
-                f"{rows[0]['multiply_adds'] / 1e6:.3g} million",
-                f"{statistics.median(row['seconds'] for row in rows):,.1f} s",
-                f"{epochs:.2g}",
-                f"{accuracy.mean():.2f} %{deviation}",
-                str(len(rows)),
-                f"{np.mean([row['errors'] for row in rows]):.1f}",
-                f"{np.mean([row['calibration_error'] for row in rows]):.4f}",
-            ]
-        )
+    head += ["calibration error", "processor"]
+    lines = [
+        [
+            f"`make {one.recipe}`",
+            f"`{one.runs[0]['network']}`",
+            str(one.runs[0]["epochs"]),
+            f"{one.runs[0]['parameters']:,}",
+            f"{one.runs[0]['multiply_adds'] / 1e6:.3g} million",
+            f"{one.seconds:,.1f} s",
+            f"{one.epochs_of_torch:.2g}",
+            one.accuracy,
+            str(len(one.runs)),
+            f"{one.mean('errors'):.1f}",
+            f"{one.mean('calibration_error'):.4f}",
+            ", ".join(sorted({run["machine"]["processor"] for run in one.runs})),
+        ]
+        for one in summaries(runs)
+    ]
     return markdown(head, lines)
 
 
 def main() -> None:
+    known = list(EVERYTHING.recipes)
     parser = argparse.ArgumentParser(prog="python -m tests.bench.recipes", description=__doc__)
     parser.add_argument("torch_python", help="the Python of the environment with PyTorch")
     parser.add_argument("--json", type=Path, required=True, help="every run; what it holds stays")
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
+    parser.add_argument("--recipes", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     arguments = parser.parse_args()
     peer = Peer(arguments.torch_python)

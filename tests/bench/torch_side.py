@@ -108,24 +108,6 @@ class Torch:
 
         return worker.seconds(work, 1)
 
-    def multiply_adds(self) -> dict[str, int]:
-        """Of one image: the way forward, and a training step's three products a layer.
-
-        The first layer has no gradient of its input to compute.
-        """
-        forward: list[int] = []
-
-        def count(layer: Any, _: object, y: torch.Tensor) -> None:
-            forward.append(layer.weight[0].numel() * y[0].numel())
-
-        kinds = (nn.Conv2d, nn.Linear)
-        layers = [layer for layer in self.plain.modules() if isinstance(layer, kinds)]
-        hooks = [layer.register_forward_hook(count) for layer in layers]
-        self.plain.eval()(torch.zeros(1, 1, *worker.IMAGE_SIZE))
-        for hook in hooks:
-            hook.remove()
-        return {"evaluate": sum(forward), "train": 3 * sum(forward) - forward[0]}
-
     def matrix_product(self, size: int, times: int) -> list[float]:
         """Seconds that each of some products of square matrices took."""
         a, b = torch.rand(size, size), torch.rand(size, size)
@@ -145,8 +127,5 @@ class Torch:
 
 if __name__ == "__main__":
     side = Torch()
-    names = (
-        *("build", "logits", "losses", "train", "evaluate", "versions"),
-        *("multiply_adds", "matrix_product"),
-    )
+    names = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
     worker.serve({name: getattr(side, name) for name in names})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -70,7 +72,7 @@ def use(asked: str, seed: int = 0) -> Device:
 
     Args:
         asked: "auto", "cpu" or "cuda".
-        seed: for the first weights and for dropout; Jittor seeds from the clock at its import.
+        seed: of the first weights; without one Jittor takes the clock.
 
     Returns:
         The device that was taken, and why.
@@ -80,7 +82,8 @@ def use(asked: str, seed: int = 0) -> Device:
     """
     device = choose_device(asked, _cuda)
     jt.flags.use_cuda = int(device.name == "cuda")
-    jt.set_global_seed(seed)
+    # Jittor takes one number of 31 bits. Hashed, so that neighbouring seeds have nothing in common.
+    jt.set_global_seed(int(np.random.SeedSequence((seed, 0)).generate_state(1)[0] >> 1))
     return device
 
 
@@ -92,8 +95,8 @@ def _settings() -> dict[str, str]:
         "cache_name": "default",
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
-        # Jittor ends the process at Ctrl-C in its own way, with its own words, but for Jupyter's
-        # sake: where this is set it leaves Ctrl-C to Python, and so to `errors`.
+        # Jittor installs its own handler for Ctrl-C, unless this variable of Jupyter's is there.
+        # Here `program` handles Ctrl-C.
         "JPY_PARENT_PID": "0",
     }
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}-config"
@@ -198,8 +201,8 @@ def _start() -> None:
 def _load_utilities() -> None:
     """Load the part of Jittor that takes over signals, before it starts any process.
 
-    It takes a process that Ctrl-C ended for one that had no memory left, and quits as well, with
-    words about memory. It does so from the moment that it is loaded.
+    When a child process is ended by Ctrl-C, that part believes that memory ran out, says so and
+    ends this process too. So its handler is taken away again, once it is loaded.
     """
     import jittor_utils
 
@@ -224,7 +227,16 @@ except UserError as fault:
 import jittor as jt  # noqa: E402
 from jittor import nn  # noqa: E402
 
-__all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use"]
+__all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """The programs that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "jittor": jt.__version__,
+    }
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ def matrices(
         seed: decides the maps, together with nothing else.
 
     Returns:
-        float32 (count, 2, 3): from a place in the new image to a place in the old one, both with
-        x and y from -1 to 1.
+        float32 (count, 2, 3): each maps a point of the new image to the point of the old one that
+        it shows; x and y run from -1 to 1 in both.
     """
     draw = np.random.default_rng(seed).uniform(-1, 1, (6, count))
     turn = np.deg2rad(settings.rotate) * draw[0]

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-Arrays = dict[str, NDArray[Any]]
+from stages.shared.files import replacing
+from stages.shared.model_file import Arrays
+
+FOLDER = Path("models/checkpoints")
 
 
 def fingerprint(facts: dict[str, Any], files: Iterable[Path]) -> str:
@@ -25,18 +27,20 @@ def fingerprint(facts: dict[str, Any], files: Iterable[Path]) -> str:
 
     Args:
         facts: parameters and versions, as JSON can hold them.
-        files: data that the run reads. The code that is loaded at this moment is added to them.
+        files: data that the run reads. The code that is loaded at this moment is added to them:
+            the modules of this project, and the C++ headers beside them.
 
     Returns:
         A SHA-256, in 64 hexadecimal digits.
     """
     total = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    code = (
+    code = [
         Path(module.__file__)
         for name, module in sorted(sys.modules.items())
         if name.startswith("stages.") and module.__file__
-    )
-    for path in (*code, *files):
+    ]
+    headers = {header for path in code for header in path.parent.glob("*.h")}
+    for path in (*code, *sorted(headers), *files):
         with path.open("rb") as file:
             # hashlib.file_digest came with Python 3.11.
             while chunk := file.read(1 << 20):
@@ -67,10 +71,8 @@ class Checkpoints:
             arrays: by name.
             progress: the rest of the state, as JSON can hold it.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".part")
-        save_file(arrays, partial, {"progress": json.dumps(progress)})
-        partial.replace(self.path)
+        with replacing(self.path) as part:
+            save_file(arrays, part, {"progress": json.dumps(progress)})
 
     def load(self) -> tuple[Arrays, dict[str, Any]] | None:
         """The state that was saved last, or None where there is none that can be read."""

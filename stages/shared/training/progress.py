@@ -1,29 +1,27 @@
-"""What is seen of a training run: curves on disk, a bar on the screen."""
+"""What is seen of a training run: a bar and lines on the screen, and curves on disk."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import statistics
 from types import TracebackType
 
-from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stages.shared.training.loop import Epoch, Resumed, Step
+from stages.shared.curves import Curves
+from stages.shared.training.events import Epoch, Event, Resumed, Step
 
 
-class Curves:
-    """A context in which the events of a training run are drawn as they come.
+class Display:
+    """A context in which the events of a training run are shown and logged as they come.
 
     Args:
-        folder: where DVCLive writes the curves; the same run gives the same bytes.
-        speed: where it writes images a second, which no two runs share.
+        curves: where the values of each event go.
         steps: how many optimizer steps the whole run takes.
     """
 
-    def __init__(self, folder: Path, speed: Path, steps: int) -> None:
-        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
-        self._speed = Live(str(speed), save_dvc_exp=False, dvcyaml=None)
+    def __init__(self, curves: Curves, steps: int) -> None:
+        self._curves = curves
         self._console = Console()
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -39,8 +37,9 @@ class Curves:
         self._task = self._bar.add_task(
             "train", total=steps, epoch=1, loss=float("nan"), accuracy=0.0, speed=0.0
         )
+        self._speeds: list[float] = []  # of the steps of this epoch, in images per second
 
-    def __enter__(self) -> Curves:
+    def __enter__(self) -> Display:
         return self
 
     def __exit__(
@@ -50,22 +49,21 @@ class Curves:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        self._live.end()
-        self._speed.end()
+        self._curves.end()
 
-    def draw(self, event: Step | Epoch | Resumed) -> None:
-        """Take up the next event of `training.fit`."""
+    def show(self, event: Event) -> None:
+        """Take up the next event of `loop.fit`."""
         if isinstance(event, Step):
             self._step(event)
         elif isinstance(event, Epoch):
             self._epoch(event)
-        else:
+        elif isinstance(event, Resumed):
             self._console.print(f"going on from a checkpoint, after epoch {event.epoch}")
 
     def _step(self, event: Step) -> None:
         # Not before the first step: Jittor compiles its kernels until then, with a bar of its own.
         self._bar.start()
-        self._log(
+        self._curves.log(
             event.step,
             {
                 "train/loss": event.loss,
@@ -73,8 +71,7 @@ class Curves:
                 "train/learning_rate": event.learning_rate,
             },
         )
-        self._speed.step = event.step
-        self._speed.log_metric("images_per_second", event.images_per_second)
+        self._speeds.append(event.images_per_second)
         self._bar.update(
             self._task,
             completed=event.step,
@@ -85,16 +82,15 @@ class Curves:
         )
 
     def _epoch(self, event: Epoch) -> None:
-        self._log(
+        self._curves.log(
             event.step,
             {"validation/loss": event.loss, "validation/accuracy": event.accuracy},
         )
+        # The median: the first steps of a process wait for kernels to be compiled. The speed is
+        # said and not kept, since no two runs share it and every output must be reproducible.
+        speed = statistics.median(self._speeds)
+        self._speeds.clear()
         self._console.print(
-            f"epoch {event.epoch}: validation loss {event.loss:.4f}, accuracy {event.accuracy:.2%}"
+            f"epoch {event.epoch}: validation loss {event.loss:.4f}, accuracy {event.accuracy:.2%};"
+            f" {speed:,.0f} images/s"
         )
-
-    def _log(self, step: int, values: dict[str, float]) -> None:
-        self._live.step = step
-        for name, value in values.items():
-            self._live.log_metric(name, value)
-        self._live.make_summary()  # for `dvc exp show` while the run goes on; 0.1 ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,29 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from stages.shared.network import classifier as weights
-from stages.shared.network import networks, runtime
-from stages.shared.network.classifier import Trained, WeightsError
+from stages.shared import model_file
+from stages.shared.model_file import Description, ModelFileError
+from stages.shared.network import classifier, kernels, networks, runtime
+from stages.shared.network.classifier import Classifier, ClassifierError
 from stages.shared.network.networks import NetworkError
-from stages.shared.network.runtime import nn
+
+pytestmark = pytest.mark.slow
+
+DESCRIPTION = Description(
+    network="tutorial",
+    image_size=(12, 10),
+    class_names=["a", "b", "c"],
+    mean=0.25,
+    std=0.5,
+    held_out=7,
+    params={"seed": 0, "learning_rate": 0.1},
+    versions={"jittor": "1"},
+)
 
 
-def fresh(seed: int = 0) -> Trained:
-    runtime.use("cpu", seed)
-    network = networks.build("tutorial", (12, 10), 3)
-    return Trained(network, "tutorial", (12, 10), ["a", "b", "c"], 0.25, 0.5, {"seed": seed})
+def fresh() -> Classifier:
+    runtime.use("cpu", seed=0)
+    return classifier.build(DESCRIPTION)
 
 
 def pictures(count: int = 7) -> np.ndarray:
@@ -28,33 +41,33 @@ def pictures(count: int = 7) -> np.ndarray:
 
 
 def rewritten(
-    path: Path, arrays: dict[str, np.ndarray | None], card: dict[str, object] | None = None
+    path: Path, arrays: dict[str, np.ndarray | None], changes: dict[str, object] | None = None
 ) -> Path:
     """The file at `path` with some arrays replaced, added or (None) taken away."""
     with safe_open(path, framework="numpy") as file:
         held = {name: file.get_tensor(name) for name in file.keys()} | arrays  # noqa: SIM118
-        text = json.loads(file.metadata()["card"]) | (card or {})
+        text = json.loads(file.metadata()["description"]) | (changes or {})
     kept = {name: array for name, array in held.items() if array is not None}
-    save_file(kept, path, {"card": json.dumps(text)})
+    save_file(kept, path, {"description": json.dumps(text)})
     return path
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    weights.save(fresh(), tmp_path / "digits.safetensors")
+    classifier.save(fresh(), tmp_path / "digits.safetensors")
     return tmp_path / "digits.safetensors"
 
 
 def test_a_network_comes_back_as_it_was(path: Path) -> None:
-    back = weights.load(path)
+    back = classifier.load(path)
     assert np.array_equal(back.logits(pictures()), fresh().logits(pictures()))
-    assert (back.classes, back.mean, back.deviation) == (["a", "b", "c"], 0.25, 0.5)
-    assert back.params == {"seed": 0}
+    assert back.description == DESCRIPTION
+    assert model_file.load_description(path) == DESCRIPTION
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path, path: Path) -> None:
     for name in ("one", "two", "three"):
-        weights.save(fresh(), tmp_path / name)
+        classifier.save(fresh(), tmp_path / name)
         assert (tmp_path / name).read_bytes() == path.read_bytes()
 
 
@@ -76,7 +89,9 @@ def test_images_are_normalised() -> None:
 
 
 def test_images_of_another_size_are_refused() -> None:
-    with pytest.raises(WeightsError, match=r"found images of \(28, 28\) pixels, expected \(12, 10"):
+    with pytest.raises(
+        ClassifierError, match=r"found images of \(28, 28\) pixels, expected \(12, 10"
+    ):
         fresh().logits(np.zeros((1, 28, 28), np.uint8))
 
 
@@ -95,23 +110,23 @@ def test_images_of_another_size_are_refused() -> None:
 def test_every_name_and_shape_is_checked(
     path: Path, arrays: dict[str, np.ndarray | None], said: str
 ) -> None:
-    with pytest.raises(WeightsError, match=said):
-        weights.load(rewritten(path, arrays))
+    with pytest.raises(ModelFileError, match=said):
+        classifier.load(rewritten(path, arrays))
 
 
 def test_files_of_other_kinds_are_refused(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no such file"):
-        weights.load(tmp_path / "none")
+    with pytest.raises(ModelFileError, match="no such file"):
+        classifier.load(tmp_path / "none")
     whole = path.read_bytes()
     for damaged in (b"", whole[:100], whole[:-1], b"\x80\x04" + whole):
         (tmp_path / "damaged").write_bytes(damaged)
-        with pytest.raises(WeightsError, match="damaged: not a safetensors file"):
-            weights.load(tmp_path / "damaged")
+        with pytest.raises(ModelFileError, match="damaged: not a safetensors file"):
+            classifier.load(tmp_path / "damaged")
     save_file({"x": np.zeros(1)}, tmp_path / "foreign")
-    with pytest.raises(WeightsError, match="foreign: its description is not that of a network"):
-        weights.load(tmp_path / "foreign")
-    with pytest.raises(WeightsError, match="format is 'digits-9', expected 'digits-1'"):
-        weights.load(rewritten(path, {}, {"format": "digits-9"}))
+    with pytest.raises(ModelFileError, match="foreign: its description is not that of a network"):
+        classifier.load(tmp_path / "foreign")
+    with pytest.raises(ModelFileError, match="format is 'digits-9', expected 'digits-2'"):
+        classifier.load(rewritten(path, {}, {"format": "digits-9"}))
 
 
 def test_an_unknown_network_lists_the_known_ones() -> None:
@@ -130,24 +145,33 @@ def test_the_tutorials_network_has_the_tutorials_shape() -> None:
     assert shapes["fc2.weight"] == (10, 256)
 
 
-@pytest.mark.parametrize("name", networks.NETWORKS)
-def test_a_network_has_the_size_that_it_says(name: str) -> None:
+@pytest.mark.parametrize(("name", "entry"), networks.NETWORKS.items())
+def test_a_network_has_the_size_that_it_says(name: str, entry: networks.Entry) -> None:
     network = networks.build(name, (28, 28), 10)
-    sizes = {key: int(np.prod(var.shape)) for key, var in network.state_dict().items()}
-    learned = sum(size for key, size in sizes.items() if "running" not in key)
-    text = networks.NETWORKS[name].__doc__ or ""
-    assert f"{learned:,} parameters" in text
-    # A weight is used once for each place of its layer's output.
-    products = 0
-    x = runtime.jt.zeros((1, 1, 28, 28))
-    network.eval()
-    with runtime.jt.no_grad():
-        for layer in network.children():
-            x = x.reshape(1, -1) if isinstance(layer, nn.Linear) else x
-            x = layer(x)
-            if not isinstance(layer, nn.BatchNorm):
-                places = int(np.prod(x.shape[2:])) if x.ndim == 4 else 1
-                products += int(np.prod(layer.weight.shape)) * places
+    found = networks.size(network, (28, 28))
+    shapes = {key: var.shape for key, var in network.state_dict().items()}
+    learned = [math.prod(shape) for key, shape in shapes.items() if "running" not in key]
+    assert found.parameters == sum(learned)
+    text = entry.layers.__doc__ or ""
+    assert f"{found.parameters:,} parameters" in text
     said = text.split(" parameters and ")[1].split(" million multiply-adds")[0]
-    digits = len(said.partition(".")[2])
-    assert f"{products / 1e6:.{digits}f}" == said
+    decimals = len(said.partition(".")[2])
+    assert f"{found.multiply_adds / 1e6:.{decimals}f}" == said
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("image_size", [(28, 28), (20, 31)])
+def test_multiply_adds_are_counted_at_the_true_sizes(
+    name: str, image_size: tuple[int, int]
+) -> None:
+    network = networks.build(name, image_size, 10)
+    network.eval()
+    products = 0
+    x = runtime.jt.zeros((1, 1, *image_size))
+    with runtime.jt.no_grad():
+        for _, layer in network.layers():
+            x = layer(x)
+            if isinstance(layer, (kernels.Conv, kernels.Linear)):
+                # A weight is used once for each pixel of its layer's output.
+                products += math.prod(layer.weight.shape) * math.prod(x.shape[2:])
+    assert networks.size(network, image_size).multiply_adds == products

@@ -32,3 +32,21 @@ def test_a_fault_of_the_user_is_one_line(
 def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: _raise(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(("stage", "lines"), [(None, 1), ("check", 1), ("train", 2)])
+def test_a_stage_that_dvc_runs_says_how_to_get_results_back(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str | None,
+    lines: int,
+) -> None:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if stage:
+        monkeypatch.setenv("DVC_STAGE", stage)
+    with pytest.raises(SystemExit):
+        run(lambda: _raise(UserError("a.txt: empty")))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == lines
+    assert said[0] == "error: a.txt: empty"
+    assert said[-1].endswith("git restore dvc.lock plots && dvc checkout") == (lines == 2)

@@ -97,7 +97,7 @@ def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
                 sides["compiled"].ask("build", network=network, weights=weights, compiled=True)
             agreement = check(sides["jittor"], sides["eager"], network)
             results["agreement"][network] = agreement
-            work = sides["eager"].ask("multiply_adds")
+            work = sides["jittor"].ask("size")
             for size in BATCHES:
                 row = compare(sides, rounds, "train", size=size, steps=STEPS_IN_A_TURN)
                 results["rows"].append(summary(network, "train", size, size, row, work, speed))
@@ -172,8 +172,21 @@ def kernels(found: dict[str, list[tuple[str, float]]]) -> str:
     return markdown(["kernels", "plain Jittor, ms", "here, ms"], rows)
 
 
+def accuracies(found: dict[str, list[float]]) -> str:
+    """What the kernels cost in accuracy, as Markdown."""
+    rows = [
+        [
+            _PEERS.get(name, "these kernels"),
+            f"{statistics.mean(shares):.2%} ± {statistics.stdev(shares):.2%}",
+            str(len(shares)),
+        ]
+        for name, shares in found.items()
+    ]
+    return markdown(["with", "held-out images read correctly, mean ± sd", "n"], rows)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.comparison", description=__doc__)
     parser.add_argument("torch_python", help="the Python of the environment with PyTorch")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each side (15)")
     parser.add_argument("--compiled", action="store_true", help="torch.compile as a third side")
@@ -184,10 +197,7 @@ def main() -> None:
     results = measure(arguments.torch_python, arguments.rounds, arguments.compiled)
     print(table(results["rows"]))
     print(kernels(results["kernels"]["tutorial"]))
-    for name, found in results["accuracy"].items():
-        mean, deviation = statistics.mean(found), statistics.stdev(found)
-        kind = _PEERS.get(name, "these kernels")
-        print(f"accuracy of compact with {kind}: {mean:.2%} ± {deviation:.2%}, n = {len(found)}")
+    print(accuracies(results["accuracy"]))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 

@@ -1,0 +1,26 @@
+"""Refuse a wrong params.yaml before any other stage runs.
+
+Reads params.yaml; writes data/checked.txt, always the same bytes, so that no other stage runs again
+for it. DVC removes the outputs of a stage before it runs it: a stage that refused its parameters
+itself would have cost the results of the run before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.shared import params
+from stages.shared.files import replacing
+from stages.shared.program import run
+
+CHECKED = Path("data/checked.txt")
+
+
+def main() -> None:
+    params.load()
+    with replacing(CHECKED) as part:
+        part.write_text("params.yaml has been read and found right.\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,94 @@
+"""The curves of a training run: the files that DVCLive writes, and their reader."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared.program import UserError
+
+FOLDER = Path("plots/training")
+
+
+class CurveError(UserError):
+    """A file that is not a curve of that name."""
+
+
+class Series(NamedTuple):
+    """A curve: one finite value for each step; both arrays have the same length of 1 or more."""
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+class Curves:
+    """Writes curves as they grow, a file each, and the latest values into metrics.json.
+
+    Args:
+        folder: what it holds is replaced; the same values give the same bytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from dvclive import Live  # takes 0.3 s, which a reader need not wait for
+
+        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a point to each of some curves.
+
+        Args:
+            step: optimizer steps taken since the start.
+            values: by the name of the curve, such as "train/loss".
+        """
+        self._live.step = step
+        for name, value in values.items():
+            self._live.log_metric(name, value)
+        self._live.make_summary()  # for `dvc exp show` while the run goes on; 0.1 ms
+
+    def end(self) -> None:
+        """Finish the files."""
+        self._live.end()
+
+
+def read(folder: Path, name: str) -> Series:
+    """Read one curve.
+
+    Args:
+        folder: where `Curves` wrote it.
+        name: such as "train/loss".
+
+    Raises:
+        CurveError: the file is missing, holds other columns or no point, or a value is not a
+            finite number.
+    """
+    path = folder / "plots/metrics" / f"{name}.tsv"
+    try:
+        rows = csv.reader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t")
+    except FileNotFoundError:
+        raise CurveError(f"{path}: no such file; `dvc repro train` makes it") from None
+    except UnicodeDecodeError:
+        raise CurveError(f"{path}: not text") from None
+    header, expected = next(rows, []), ["step", path.stem]
+    if header != expected:
+        found = ", ".join(header) or "none"
+        raise CurveError(f"{path}: columns {found}, expected {', '.join(expected)}")
+    steps, values = [], []
+    for line, row in enumerate(rows, start=2):
+        try:
+            step, value = int(row[0]), float(row[1])
+        except (ValueError, IndexError):
+            value = math.nan
+        if not math.isfinite(value):
+            found = " ".join(row)
+            raise CurveError(f"{path}: line {line} is {found!r}, expected a step and a number")
+        steps.append(step)
+        values.append(value)
+    if not steps:
+        raise CurveError(f"{path}: no point, expected one or more")
+    return Series(np.array(steps), np.array(values))

@@ -1,0 +1,124 @@
+"""Files and folders: written whole or not at all, read plain or gzipped, or as checked records."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.shared.program import UserError
+
+_GZIP = b"\x1f\x8b"  # the first two bytes of every gzip file (RFC 1952)
+
+
+class GzipError(UserError):
+    """Data that begins as gzip does and cannot be inflated to its end."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file or a folder only once its successor is complete.
+
+    The block writes to the path that it is given. If it ends well, that becomes `path`; if it
+    raises, `path` is what it was. What a killed process left is removed by the next one.
+
+    Args:
+        path: the file or folder to write; the folder above it is made if it is not there.
+
+    Yields:
+        A hidden neighbour of `path`, at which nothing is yet.
+
+    Raises:
+        OSError: the disk is full, say, or the folder is not writable.
+    """
+    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(part)
+    try:
+        yield part
+        if part.is_dir():
+            _remove(path)  # a folder that is not empty cannot be replaced in one step
+        part.replace(path)
+    finally:
+        _remove(part)
+
+
+@contextmanager
+def inflated(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Read a file that may be gzipped; its first bytes say so, whatever its name.
+
+    Args:
+        file: open for reading at its start, and seekable.
+
+    Yields:
+        The plain bytes; several gzip members in a row count as one.
+
+    Raises:
+        GzipError: while it is read: the gzip data is damaged or ends early.
+    """
+    zipped = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    if not zipped:
+        yield file
+        return
+    try:
+        with gzip.GzipFile(fileobj=file) as plain:
+            yield cast(BinaryIO, plain)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise GzipError(f"broken gzip data: {error}") from None
+
+
+class Record(BaseModel):
+    """A record whose every key is known, present and of its exact type; it never changes."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class RecordError(ValueError):
+    """A text that does not hold the record that it should; its message is one line."""
+
+
+_Kind = TypeVar("_Kind", bound=Record)
+
+
+def from_json(kind: type[_Kind], text: str) -> _Kind:
+    """Read a record from JSON.
+
+    Args:
+        kind: the record's class.
+        text: a JSON object.
+
+    Raises:
+        RecordError: it is not JSON, or a key is missing, unknown or of another type; the message
+            names the first such key.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError(describe(dict(error.errors()[0]))) from None
+
+
+def describe(problem: dict[str, Any]) -> str:
+    """Put one of pydantic's findings into words: the key, what was found, what was expected."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{key} is not a known key"
+    expected = problem["msg"].removeprefix("Input should be ")
+    if not key:
+        return str(expected)
+    return f"{key} is {problem['input']!r}, expected {expected}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

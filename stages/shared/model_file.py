@@ -1,0 +1,132 @@
+"""A trained network as one file: its arrays, and a description of what they are.
+
+The format is safetensors: reading it runs no code, while Jittor's own files are pickles. The
+description stands in the file's header as JSON. Nothing here starts Jittor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from stages.shared.files import Record, RecordError, from_json, replacing
+from stages.shared.program import UserError
+
+PATH = Path("models/digits.safetensors")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class ModelFileError(UserError):
+    """A file that does not hold the network that it should."""
+
+
+class Description(Record):
+    """What a trained network is, and what is needed to use it.
+
+    Attributes:
+        format: which keys there are; another set of keys gets another name.
+        network: its key in `networks.NETWORKS`.
+        image_size: height and width of its images in pixels.
+        class_names: a name for each logit, in order.
+        mean: mean of the pixels that were trained on, scaled to 0..1.
+        std: their standard deviation.
+        held_out: how many images of the training set were not trained on.
+        params: the block `train` of params.yaml that it was trained with.
+        versions: the programs that it was trained with.
+    """
+
+    format: Literal["digits-2"] = "digits-2"
+    network: str
+    image_size: tuple[int, int]
+    class_names: list[str]
+    mean: float
+    std: float
+    held_out: int
+    params: dict[str, Any]
+    versions: dict[str, str]
+
+
+def save(path: Path, arrays: Mapping[str, NDArray[Any]], description: Description) -> None:
+    """Write a network; the same content gives the same bytes.
+
+    Args:
+        path: the .safetensors file; it appears whole or not at all.
+        arrays: parameters and running statistics by name.
+        description: what they are.
+    """
+    with replacing(path) as part:
+        # One key: safetensors writes several in an order that changes from run to run.
+        save_file(dict(arrays), part, {"description": description.model_dump_json()})
+
+
+def load(path: Path) -> tuple[Arrays, Description]:
+    """Read what `save` wrote.
+
+    Args:
+        path: a .safetensors file.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or not one of ours.
+    """
+    return _read(path, arrays=True)
+
+
+def load_description(path: Path) -> Description:
+    """Read the description alone.
+
+    Raises:
+        ModelFileError: as `load`.
+    """
+    return _read(path, arrays=False)[1]
+
+
+def _read(path: Path, arrays: bool) -> tuple[Arrays, Description]:
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; `dvc repro train` makes it")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("description", "{}")
+            names = file.keys() if arrays else []
+            content = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: not a safetensors file ({error})") from None
+    try:
+        return content, from_json(Description, text)
+    except RecordError as error:
+        raise ModelFileError(
+            f"{path}: its description is not that of a network ({error})"
+        ) from None
+
+
+def check(
+    origin: str, found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Make sure that arrays are those of a network: float32, under its names, in its shapes.
+
+    Args:
+        origin: where the arrays come from, for the message.
+        found: arrays by name.
+        expected: the network's shapes by name.
+
+    Raises:
+        ModelFileError: a name is missing or unknown, or a shape or type differs.
+    """
+    for problem, names in (
+        ("lacks", expected.keys() - found.keys()),
+        ("has the unknown", found.keys() - expected.keys()),
+    ):
+        if names:
+            raise ModelFileError(f"{origin}: {problem} {', '.join(sorted(names))}")
+    for name, shape in expected.items():
+        array = found[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise ModelFileError(
+                f"{origin}: {name} is {array.dtype} {array.shape}, expected float32 {shape}"
+            )

@@ -1,0 +1,56 @@
+"""Run one of the recipes in params.yaml as an experiment of DVC: python -m stages.tools.recipe NAME
+
+Prints the `dvc exp run` line that it runs; words after NAME are added to that line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+from stages.shared import params
+from stages.shared.params import Params
+from stages.shared.program import UserError, run
+
+
+def command(everything: Params, name: str) -> list[str]:
+    """The words of the `dvc exp run` command that runs a recipe.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    if name not in everything.recipes:
+        known = ", ".join(everything.recipes)
+        raise UserError(f"params.yaml: recipes has no {name!r}, expected one of: {known}")
+    words = ["dvc", "exp", "run", "-n", name]
+    for key, value in params.overrides(everything.recipes[name]).items():
+        words += ["-S", f"{key}={_as_yaml(value)}"]
+    return words
+
+
+def _as_yaml(value: Any) -> str:
+    """A value as YAML and JSON both write it; a word needs no quotes in either."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        raise UserError("usage: python -m stages.tools.recipe NAME [words for dvc exp run]")
+    name, *more = sys.argv[1:]
+    words = [*command(params.load(), name), *more]
+    # DVC takes the workspace as it is, so what an earlier recipe changed would count as well.
+    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"]).returncode:
+        raise UserError(
+            "params.yaml: differs from the last commit, and a recipe starts from that;"
+            " `git restore params.yaml` or commit it first"
+        )
+    print(shlex.join(words), flush=True)
+    os.execvp(words[0], words)
+
+
+if __name__ == "__main__":
+    run(main)

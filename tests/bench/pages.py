@@ -1,0 +1,124 @@
+"""Write the figures of the pages from the JSON files that hold them: python -m tests.bench.pages
+
+A page has a pair of comments around each block that is written here:
+
+    <!-- figures: NAME -->
+    <!-- end of figures -->
+
+where NAME is a key of `BLOCKS`. A test compares the pages with what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from stages.shared import scoring
+from stages.tools import score
+from tests.bench import comparison, pipeline, recipes
+from tests.bench.common import TOP, markdown
+
+PAGES = ("README.md", "README.zh-CN.md", "tests/bench/README.md")
+_BLOCK = re.compile(
+    r"(?<=<!-- figures: )(?P<name>[\w-]+)(?P<open> -->\n)(?P<body>.*?)(?=<!-- end of figures -->)",
+    re.DOTALL,
+)
+
+
+def _json(name: str) -> Any:
+    return json.loads((TOP / f"tests/bench/{name}.json").read_text(encoding="utf-8"))
+
+
+def _recipes(head: list[str]) -> str:
+    """The recipes in five columns, for a first screen."""
+    return markdown(
+        head,
+        [
+            [
+                f"`make {one.recipe}`",
+                f"`{one.runs[0]['network']}`",
+                one.accuracy,
+                str(len(one.runs)),
+                f"{one.seconds:,.1f} s" if one.seconds < 100 else f"{one.seconds / 60:,.1f} min",
+            ]
+            for one in recipes.summaries(_json("recipes"))
+        ],
+    )
+
+
+def _hardware(what: str, machine: dict[str, Any]) -> str:
+    """What something was measured on, in a sentence."""
+    versions = [
+        f"{title} {machine[key]}"
+        for key, title in (("python", "Python"), ("jittor", "Jittor"), ("torch", "PyTorch"))
+        if key in machine
+    ]
+    return (
+        f"{what} was measured on {machine['cores']} cores of an {machine['processor']},"
+        f" with {', '.join(versions)}."
+    )
+
+
+def _speeds(network: str | None = None) -> str:
+    """How many times as fast as PyTorch eager training is: from the least to the most."""
+    rows = [row for row in _json("results")["rows"] if row["what"] == "train"]
+    ratios = [row["ratio"]["eager"] for row in rows if network in (None, row["network"])]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+
+def _indented(text: str) -> str:
+    """A block of code."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "score": lambda: _indented(score.summary(scoring.read_scores(TOP / scoring.FOLDER))),
+    "recipes": lambda: _recipes(
+        ["recipe", "network", "test accuracy, mean ± sd", "n", "training time, 2 cores"]
+    ),
+    "recipes-zh": lambda: _recipes(
+        ["方案", "网络", "测试准确率，均值 ± 标准差", "n", "训练时间，2 个核心"]
+    ),
+    "speed": lambda: (
+        f"On the CPU training is {_speeds()} times as fast as the same networks in PyTorch eager"
+        "\n([how that was measured](tests/bench/README.md))."
+    ),
+    "speed-zh": lambda: (
+        f"在 CPU 上，训练速度是同样的网络在 PyTorch eager 下的 {_speeds()} 倍"
+        "\n（[测量方法](tests/bench/README.md)）。"
+    ),
+    "recipes-whole": lambda: recipes.table(_json("recipes")),
+    "comparison": lambda: comparison.table(_json("results")["rows"]),
+    "comparison-machine": lambda: _hardware("It", _json("results")["machine"]),
+    "kernels": lambda: comparison.kernels(_json("results")["kernels"]["tutorial"]),
+    "accuracy": lambda: comparison.accuracies(_json("results")["accuracy"]),
+    "pipeline-machine": lambda: _hardware("All of this", _json("pipeline")["machine"]),
+    "stages": lambda: pipeline.stages_table(_json("pipeline")),
+    "shares": lambda: pipeline.shares_table(_json("pipeline")),
+    "pairs": lambda: pipeline.pairs_table(_json("pipeline")),
+    "growth": lambda: pipeline.growth_table(_json("pipeline")),
+}
+
+
+def written(page: str) -> str:
+    """A page with every block of figures made anew.
+
+    Args:
+        page: its text.
+
+    Raises:
+        KeyError: it has a block that is not known here.
+    """
+    return _BLOCK.sub(lambda m: f"{m['name']}{m['open']}\n{BLOCKS[m['name']]()}\n\n", page)
+
+
+def main() -> None:
+    for name in PAGES:
+        path = TOP / name
+        path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
