@@ -44,7 +44,7 @@ class Affine(jt.Function):
         """Map x to y, both float32; `bias` is one array or none."""
         # The line names a third array, even where the kernel does not read it.
         inputs = [x, weight, bias[0] if bias else weight]
-        (y,) = call.call(self.header, self.lines.forward, inputs, [(self.shape, "float32")])
+        (y,) = call.call(self.header, self.lines.forward, inputs, [self.shape])
         self.saved = x, weight, y if self.relu else None
         self.biased = bool(bias)
         return y
@@ -53,8 +53,7 @@ class Affine(jt.Function):
         """Map the gradient of y to those of x, weight and bias."""
         x, weight, y = self.saved
         y = dy if y is None else y
-        shapes = [(x.shape, "float32")]
-        (dx,) = call.call(self.header, self.lines.grad_x, [dy, weight, y], shapes)
-        shapes = [(weight.shape, "float32"), (weight.shape[:1], "float32")]
+        (dx,) = call.call(self.header, self.lines.grad_x, [dy, weight, y], [x.shape])
+        shapes = [weight.shape, weight.shape[:1]]
         dw, db = call.call(self.header, self.lines.grad_w, [x, dy, y], shapes)
         return (dx, dw, db) if self.biased else (dx, dw)

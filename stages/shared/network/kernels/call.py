@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from stages.shared.network.runtime import jt, nn
 
@@ -46,9 +45,10 @@ def jittors_way(y: jt.Var, relu: bool, pool: int = 1) -> jt.Var:
 def call(
     header: str,
     line: str,
-    inputs: Sequence[jt.Var],
-    outputs: Sequence[tuple[Sequence[int], str]],
-    data: Mapping[str, float] | None = None,
+    inputs: list[jt.Var],
+    shapes: list[Sequence[int]],
+    types: list[str] | None = None,
+    data: dict[str, float] | None = None,
 ) -> list[jt.Var]:
     """Launch a kernel. Every CPU kernel is launched here and nowhere else.
 
@@ -57,21 +57,20 @@ def call(
         line: a call of one of its functions. The inputs are named in0_p, in1_p and so on, their
             sizes in0_shape0 and so on, the outputs out0_p and so on, a setting data["name"].
         inputs: arrays as the function expects them.
-        outputs: shape and type of each array that it writes.
+        shapes: of the outputs.
+        types: of the outputs, where they are not all float32.
         data: numbers that change from call to call, so that the kernel need not be compiled again.
 
     Returns:
         The outputs.
     """
-    given: dict[str, Any] = {} if data is None else {"data": dict(data)}
-    shapes, types = zip(*outputs, strict=True)
     result: list[jt.Var] = jt.code(
-        list(shapes),
-        list(types),
-        list(inputs),
+        shapes,
+        types or ["float32"] * len(shapes),
+        inputs,
         cpu_header=source(header),
         cpu_src=line,
-        **given,
+        data=data or {},
     )
     return result
 

@@ -36,7 +36,7 @@ def update_ema(averages: Sequence[jt.Var], values: Sequence[jt.Var], decay: floa
         "ema",
         f'kernels::update_ema({{{arrays}}}, data["decay"]);',
         [*averages, *values],
-        [(average.shape, "float32") for average in averages],
+        [average.shape for average in averages],
         data={"decay": decay},
     )
     for average, new in zip(averages, moved, strict=True):

@@ -12,7 +12,7 @@ class _CrossEntropy(jt.Function):
             "loss",
             "kernels::CrossEntropy::forward(in0_shape0, in0_shape1, in0_p, in1_p, out0_p, out1_p);",
             [logits, labels],
-            [((1,), "float32"), (logits.shape, "float32")],
+            [(1,), logits.shape],
         )
         self.saved = probabilities, labels
         return loss
@@ -23,7 +23,7 @@ class _CrossEntropy(jt.Function):
             "loss",
             "kernels::CrossEntropy::grad(in0_shape0, in0_shape1, in0_p, in1_p, in2_p, out0_p);",
             [probabilities, labels, dloss],
-            [(probabilities.shape, "float32")],
+            [probabilities.shape],
         )
         return dlogits, None
 

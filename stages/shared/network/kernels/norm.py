@@ -24,14 +24,14 @@ class _Training(jt.Function):
         norm = self.norm
         pixels = x.shape[2] * x.shape[3]
         # A pixel's index in 16 bits where that is enough: it is read and written for each y.
-        index = (self.shape, "uint16" if pixels <= 2**16 else "int32")
-        per_channel = (weight.shape, "float32")
+        index_type = "uint16" if pixels <= 2**16 else "int32"
         y, index, mean, inverse, running_mean, running_var = call.call(
             "norm",
             f'{self.kernel}::train(in0_shape0, data["eps"], data["momentum"], in0_p, in1_p, in2_p,'
             " in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p);",
             [x, weight, bias, norm.running_mean, norm.running_var],
-            [(self.shape, "float32"), index, *[per_channel] * 4],
+            [self.shape, self.shape, *[weight.shape] * 4],
+            ["float32", index_type, *["float32"] * 4],
             data={"eps": norm.eps, "momentum": norm.momentum},
         )
         norm.running_mean.update(running_mean)
@@ -46,7 +46,7 @@ class _Training(jt.Function):
             f"{self.kernel}::grad(in0_shape0, in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, in6_p,"
             " out0_p, out1_p, out2_p);",
             [x, weight, mean, inverse, dy, y, index],
-            [(x.shape, "float32"), *[(weight.shape, "float32")] * 2],
+            [x.shape, weight.shape, weight.shape],
         )
 
 
@@ -87,7 +87,7 @@ class BatchNorm(nn.BatchNorm):
             f'{kernel}::evaluate(in0_shape0, data["eps"], in0_p, in1_p, in2_p, in3_p, in4_p,'
             " out0_p);",
             [x, self.weight, self.bias, self.running_mean, self.running_var],
-            [(shape, "float32")],
+            [shape],
             data={"eps": self.eps},
         )
         return y

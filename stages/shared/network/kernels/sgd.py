@@ -44,7 +44,7 @@ class SGD(nn.SGD):
                 "sgd",
                 _line(len(params)),
                 [*params, *grads, *values],
-                [(var.shape, "float32") for var in changed],
+                [var.shape for var in changed],
                 data={name: float(value) for name, value in settings.items()},
             )
             for var, value in zip(changed, new, strict=True):
