@@ -1,6 +1,6 @@
 // A 2-D convolution: y = x * w + bias, ReLU on it if wanted, and the gradients.
 //
-// Alone: g++ -O2 -fopenmp tests/kernels/conv.cc && ./a.out
+// Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/conv.cc && ./a.out
 //
 // Conv<...>::plain_forward, plain_grad_x and plain_grad_w are the formula; forward, grad_x and
 // grad_w are the kernels.

@@ -1,6 +1,6 @@
 // Exponential moving averages of many arrays at once.
 //
-// Alone: g++ -O2 -fopenmp tests/kernels/ema.cc && ./a.out
+// Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/ema.cc && ./a.out
 //
 // plain_update_ema is the formula, update_ema the kernel.
 #ifndef KERNELS_EMA_H

@@ -1,6 +1,6 @@
 // Softmax and cross-entropy, both ways.
 //
-// Alone: g++ -O2 -fopenmp tests/kernels/loss.cc && ./a.out
+// Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/loss.cc && ./a.out
 //
 // CrossEntropy::plain_forward and plain_grad are the formula, forward and grad the kernels. They
 // run on one core: the logits of a batch are too few to share.

@@ -1,6 +1,6 @@
 // BatchNorm with ReLU and 2 x 2 max-pooling after it, in one pass, and its gradient.
 //
-// Alone: g++ -O2 -fopenmp tests/kernels/norm.cc && ./a.out
+// Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/norm.cc && ./a.out
 //
 // BatchNorm<...>::plain_train, plain_evaluate and plain_grad are the formula; train, evaluate and
 // grad are the kernels.

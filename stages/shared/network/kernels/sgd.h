@@ -1,6 +1,6 @@
 // One step of SGD with momentum for all parameters at once.
 //
-// Alone: g++ -O2 -fopenmp tests/kernels/sgd.cc && ./a.out
+// Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/sgd.cc && ./a.out
 //
 // plain_sgd is the formula, sgd the kernel.
 #ifndef KERNELS_SGD_H

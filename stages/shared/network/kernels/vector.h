@@ -2,9 +2,9 @@
 // matrices turned over.
 //
 // It has no test program of its own; those of the other headers use it. Jittor compiles as C++14,
-// and is given this text in place of the line that includes it (see call.py). It puts definitions
-// of its own after the last line that includes anything, so that such a line must not come to stand
-// under a condition at the end.
+// and is given this text in place of the line that includes it (see call.py). Jittor puts
+// definitions of its own after the last include of all, so one that stands under a condition must
+// come first.
 //
 // All names are in an unnamed namespace: Jittor loads every kernel as a library of its own, and
 // none is to take a function from another.
