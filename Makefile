@@ -64,10 +64,14 @@ results: setup .venv.bench/.ready ## run each recipe with five seeds and print t
 test: setup .venv/.core ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)
 
+# Kernels are compiled as Jittor does, by the same standard of C++.
 lint: .venv/.ready ## check style and types
 	@$(IN_VENV) ruff check
 	@$(IN_VENV) ruff format --check
 	@$(IN_VENV) mypy
+	@$(IN_VENV) clang-format --dry-run -Werror stages/shared/network/kernels/*.h tests/kernels/*
+	@for program in tests/kernels/*.cc; do \
+		g++ -std=c++14 -fopenmp -Wall -Wextra -Werror -fsyntax-only -I. $$program || exit 1; done
 
 bench: setup .venv.bench/.ready ## time it all, in turns with PyTorch; ARGS=--compiled
 	@$(IN_VENV) python -m tests.bench.comparison .venv.bench/bin/python --json tests/bench/results.json $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import time
 from collections import defaultdict
@@ -17,25 +18,23 @@ from stages.shared.curves import Curves
 from stages.shared.model_file import Description
 from stages.shared.network import classifier, kernels, networks, runtime
 from stages.shared.network.classifier import Classifier
-from stages.shared.network.kernels import conv, linear, loss, norm, vector
+from stages.shared.network.kernels import call
 from stages.shared.network.runtime import jt
 from stages.shared.training import loop
 from stages.shared.training.progress import Display
 from tests.bench import worker
 
-# What a kernel is, by a piece of its source or of the name that Jittor gives it.
+# What a kernel is, by a regular expression for the line that calls it or for Jittor's name of it.
 _KERNELS = {
-    conv._FORWARD: "convolution",
-    conv._GRAD_X: "convolution, gradient of the input",
-    conv._GRAD_W: "convolution, gradient of the weights",
-    norm._TRAIN: "BatchNorm, ReLU, pooling",
-    norm._GRAD: "BatchNorm, ReLU, pooling, gradient",
-    linear._FORWARD: "linear",
-    linear._GRAD_X: "linear, gradients",
-    linear._GRAD_W: "linear, gradients",
-    loss._FORWARD: "loss and optimizer",
-    loss._GRAD: "loss and optimizer",
-    "const float rate": "loss and optimizer",
+    r"kernels::Conv<[^>]*>::forward": "convolution",
+    r"kernels::Conv<[^>]*>::grad_x": "convolution, gradient of the input",
+    r"kernels::Conv<[^>]*>::grad_w": "convolution, gradient of the weights",
+    r"kernels::BatchNorm<[^>]*>::train": "BatchNorm, ReLU, pooling",
+    r"kernels::BatchNorm<[^>]*>::grad": "BatchNorm, ReLU, pooling, gradient",
+    r"kernels::Linear<[^>]*>::forward": "linear",
+    r"kernels::Linear<[^>]*>::grad": "linear, gradients",
+    r"kernels::CrossEntropy::": "loss and optimizer",
+    r"kernels::sgd\(": "loss and optimizer",
     "mkl_conv_backward_x": "convolution, gradient of the input",
     "mkl_conv_backward_w": "convolution, gradient of the weights",
     "mkl_conv": "convolution",
@@ -53,11 +52,11 @@ class Jittor:
     def build(self, network: str, weights: str, plain: bool = False) -> None:
         """Make the network and write its first weights to the file `weights`.
 
-        Where `plain` is set, every layer takes Jittor's own way, here and from now on.
+        Where `plain` is set, every kernel leaves its work to Jittor, here and from now on.
         """
         runtime.use("cpu", seed=0)
         if plain:
-            vector.usable = lambda *_: False
+            call.usable = lambda *_: False
         self.network = networks.build(network, worker.IMAGE_SIZE, worker.CLASSES)
         arrays = {name: var.numpy() for name, var in self.network.state_dict().items()}
         np.savez(weights, **arrays)
@@ -121,7 +120,7 @@ class Jittor:
         name, total = names.index("Name"), names.index("TotalTime")
         seconds: dict[str, float] = defaultdict(float)
         for row in rows:
-            kind = next(kind for piece, kind in _KERNELS.items() if piece.strip() in row[name])
+            kind = next(kind for line, kind in _KERNELS.items() if re.search(line, row[name]))
             seconds[kind] += float(row[total]) / 1e9 / steps
         return sorted(seconds.items(), key=lambda item: -item[1])
 

@@ -1,7 +1,10 @@
-"""Jittor's layers, loss and optimizer, and averages, with CPU kernels that use all cores."""
+"""Jittor's layers, loss and optimizer, and averages, with CPU kernels that use all cores.
+
+Each is a Python file beside a C++ file of the same name, which begins with the plain formula.
+"""
 
 from stages.shared.network.kernels.conv import Conv
-from stages.shared.network.kernels.ema import follow as update_ema
+from stages.shared.network.kernels.ema import update_ema
 from stages.shared.network.kernels.linear import Linear
 from stages.shared.network.kernels.loss import cross_entropy
 from stages.shared.network.kernels.norm import BatchNorm

@@ -1,33 +1,22 @@
-"""SGD whose step is one kernel over all parameters."""
+"""SGD whose step is one kernel over all parameters; it is in sgd.h."""
 
 from __future__ import annotations
 
-from stages.shared.network.kernels import vector
+from stages.shared.network.kernels import call
 from stages.shared.network.runtime import jt, nn
 
+_SETTINGS = ("rate", "momentum", "decay", "dampening", "nesterov")
 
-def _source(parameters: int) -> str:
-    """A pass over each of the arrays; in: all parameters, gradients, momenta."""
-    one = """
-        #pragma omp for schedule(static) nowait
-        for (long i = 0; i < in{p}->num; i++) {{
-            float d = in{p}_p[i] * decay + in{g}_p[i];
-            float v = momentum * in{v}_p[i] + d * (1 - dampening);
-            out{v_out}_p[i] = v;
-            out{p}_p[i] = in{p}_p[i] - (nesterov ? d + momentum * v : v) * rate;
-        }}
-    """
-    passes = (
-        one.format(p=i, g=i + parameters, v=i + 2 * parameters, v_out=i + parameters)
-        for i in range(parameters)
+
+def _line(parameters: int) -> str:
+    """The call for arrays in this order: all parameters, all gradients, all velocities."""
+    n = parameters
+    arrays = ", ".join(
+        f"{{in{i}->num, in{i}_p, in{i + n}_p, in{i + 2 * n}_p, out{i}_p, out{i + n}_p}}"
+        for i in range(n)
     )
-    return f"""
-    const float rate = data["rate"], momentum = data["momentum"], decay = data["decay"];
-    const float dampening = data["dampening"];
-    const bool nesterov = data["nesterov"];
-    #pragma omp parallel
-    {{{"".join(passes)}}}
-    """
+    settings = ", ".join(f'data["{name}"]' for name in _SETTINGS)
+    return f"kernels::sgd({{{arrays}}}, {settings});"
 
 
 class SGD(nn.SGD):
@@ -36,7 +25,7 @@ class SGD(nn.SGD):
     def step(self, loss: jt.Var | None = None, retain_graph: bool = False) -> None:
         """Go one step down the gradient of `loss`, or of what `backward` was called with."""
         arrays = [p for group in self.param_groups for p in group["params"]]
-        if not vector.usable(*arrays):
+        if not call.usable(*arrays):
             super().step(loss, retain_graph)
             return
         self.pre_step(loss, retain_graph)
@@ -46,17 +35,18 @@ class SGD(nn.SGD):
             if not chosen:
                 continue
             params, grads, values = zip(*chosen, strict=True)
-            outputs = [*params, *values]
+            changed = [*params, *values]
             keys = {"rate": "lr", "decay": "weight_decay"}
-            names = ("rate", "momentum", "decay", "dampening", "nesterov")
-            settings = {n: group.get(keys.get(n, n), getattr(self, keys.get(n, n))) for n in names}
-            new = jt.code(
-                [var.shape for var in outputs],
-                [var.dtype for var in outputs],
+            settings = {
+                n: group.get(keys.get(n, n), getattr(self, keys.get(n, n))) for n in _SETTINGS
+            }
+            new = call.call(
+                "sgd",
+                _line(len(params)),
                 [*params, *grads, *values],
-                cpu_src=_source(len(params)),
+                [var.shape for var in changed],
                 data={name: float(value) for name, value in settings.items()},
             )
-            for var, value in zip(outputs, new, strict=True):
+            for var, value in zip(changed, new, strict=True):
                 var.update(value)
         self.post_step()

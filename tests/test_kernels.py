@@ -1,17 +1,17 @@
-"""Each fast module gives what Jittor's own gives: values, gradients, statistics, weight files."""
+"""Each kernel gives what Jittor's own gives: values, gradients, statistics, weight files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.shared.network import kernels as fast
-from stages.shared.network import runtime
-from stages.shared.network.kernels import vector
+from stages.shared.network import kernels, runtime
+from stages.shared.network.kernels import call
 from stages.shared.network.runtime import jt, nn
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ CONVOLUTIONS = {
 def test_conv(shape: tuple[Any, ...]) -> None:
     images, channels, height, width, *rest = shape
     relu = images % 2 == 1
-    layer = fast.Conv(channels, *rest, relu=relu)
+    layer = kernels.Conv(channels, *rest, relu=relu)
     plain = twin(layer, nn.Conv(channels, *rest))
     x = noise(images, channels, height, width)
     after = nn.relu if relu else (lambda y: y)
@@ -94,7 +94,7 @@ def test_conv(shape: tuple[Any, ...]) -> None:
 
 
 def test_conv_without_bias() -> None:
-    layer = fast.Conv(3, 5, 3, bias=False)
+    layer = kernels.Conv(3, 5, 3, bias=False)
     plain = twin(layer, nn.Conv(3, 5, 3, bias=False))
     x = noise(2, 3, 8, 8)
     assert_same(outcome(layer, x), outcome(plain, x))
@@ -116,7 +116,7 @@ PLANES = {
 def test_batch_norm(shape: tuple[Any, ...], training: bool) -> None:
     *size, relu, pool = shape
     channels = size[1]
-    layer = fast.BatchNorm(channels, relu=relu, pool=pool)
+    layer = kernels.BatchNorm(channels, relu=relu, pool=pool)
     plain = twin(layer, nn.BatchNorm(channels))
 
     def after(y: Any) -> Any:
@@ -135,7 +135,7 @@ def test_batch_norm(shape: tuple[Any, ...], training: bool) -> None:
 
 
 def test_batch_norm_of_a_constant_channel_stays_finite() -> None:
-    layer = fast.BatchNorm(2, relu=True, pool=2)
+    layer = kernels.BatchNorm(2, relu=True, pool=2)
     found = outcome(layer, np.full((4, 2, 6, 6), 3.0, np.float32))
     assert all(np.isfinite(array).all() for array in found.values())
     assert found["running_var"] == pytest.approx(0.9, abs=1e-6)
@@ -148,7 +148,7 @@ LINES = [(64, 500, 256), (1, 1, 1), (3, 7, 5), (17, 300, 33), (70, 193, 10), (2,
 @pytest.mark.parametrize("shape", LINES)
 def test_linear(shape: tuple[int, int, int], relu: bool) -> None:
     images, inputs, outputs = shape
-    layer = fast.Linear(inputs, outputs, relu=relu)
+    layer = kernels.Linear(inputs, outputs, relu=relu)
     plain = twin(layer, nn.Linear(inputs, outputs))
     x = noise(images, inputs)
     after = nn.relu if relu else (lambda y: y)
@@ -156,7 +156,7 @@ def test_linear(shape: tuple[int, int, int], relu: bool) -> None:
 
 
 def test_linear_without_bias() -> None:
-    layer = fast.Linear(9, 4, bias=False)
+    layer = kernels.Linear(9, 4, bias=False)
     plain = twin(layer, nn.Linear(9, 4, bias=False))
     assert_same(outcome(layer, noise(3, 9)), outcome(plain, noise(3, 9)))
 
@@ -165,9 +165,20 @@ def test_linear_without_bias() -> None:
 def test_cross_entropy(shape: tuple[int, int]) -> None:
     labels = np.random.default_rng(0).integers(0, shape[1], shape[0]).astype(np.int32)
     results = []
-    for function in (fast.cross_entropy, nn.cross_entropy_loss):
+    for function in (kernels.cross_entropy, nn.cross_entropy_loss):
         logits = jt.array(noise(*shape) * 30)  # far enough apart to overflow a bare exponential
         loss = function(logits, jt.array(labels)) * 3
+        results.append({"loss": loss.numpy(), "d": jt.grad(loss, logits).numpy()})
+    assert_same(results[0], results[1])
+
+
+def test_cross_entropy_of_labels_that_are_no_class() -> None:
+    """Nothing beyond the logits is read: they count as Jittor counts them."""
+    labels = jt.array(np.array([0, 4, -1, 2_000_000_000], np.int32))
+    results = []
+    for function in (kernels.cross_entropy, nn.cross_entropy_loss):
+        logits = jt.array(noise(4, 4))
+        loss = function(logits, labels)
         results.append({"loss": loss.numpy(), "d": jt.grad(loss, logits).numpy()})
     assert_same(results[0], results[1])
 
@@ -176,7 +187,7 @@ def test_cross_entropy(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("dampening", [0.0, 0.3])
 def test_sgd(nesterov: bool, dampening: float) -> None:
     weights = []
-    for kind in (fast.SGD, nn.SGD):
+    for kind in (kernels.SGD, nn.SGD):
         layer = twin(nn.Linear(13, 7), nn.Linear(13, 7))
         optimizer = kind(layer.parameters(), 0.1, 0.9, 0.01, dampening, nesterov)
         for step in range(5):
@@ -189,43 +200,43 @@ def test_sgd(nesterov: bool, dampening: float) -> None:
 
 
 class Network(nn.Module):
-    """The tutorial's layers, fast or plain."""
+    """The tutorial's layers, with our kernels or Jittor's."""
 
-    def __init__(self, is_fast: bool) -> None:
+    def __init__(self, ours: bool) -> None:
         super().__init__()
-        if is_fast:
-            self.conv1 = fast.Conv(1, 8, 3, relu=True)
-            self.conv2 = fast.Conv(8, 20, 3)
-            self.bn = fast.BatchNorm(20, relu=True, pool=2)
-            self.fc1 = fast.Linear(20 * 36, 30, relu=True)
-            self.fc2 = fast.Linear(30, 10)
+        if ours:
+            self.conv1 = kernels.Conv(1, 8, 3, relu=True)
+            self.conv2 = kernels.Conv(8, 20, 3)
+            self.bn = kernels.BatchNorm(20, relu=True, pool=2)
+            self.fc1 = kernels.Linear(20 * 36, 30, relu=True)
+            self.fc2 = kernels.Linear(30, 10)
         else:
             self.conv1 = nn.Conv(1, 8, 3)
             self.conv2 = nn.Conv(8, 20, 3)
             self.bn = nn.BatchNorm(20)
             self.fc1 = nn.Linear(20 * 36, 30)
             self.fc2 = nn.Linear(30, 10)
-        self.is_fast = is_fast
+        self.ours = ours
 
     def execute(self, x: Any) -> Any:
-        if self.is_fast:
+        if self.ours:
             x = self.bn(self.conv2(self.conv1(x)))
             return self.fc2(self.fc1(x.reshape((x.shape[0], -1))))
         x = nn.Pool(2)(nn.relu(self.bn(self.conv2(nn.relu(self.conv1(x))))))
         return self.fc2(nn.relu(self.fc1(x.reshape((x.shape[0], -1)))))
 
 
-def train(is_fast: bool, steps: int, learning_rate: float = 0.02) -> tuple[list[float], Any]:
+def train(ours: bool, steps: int, learning_rate: float = 0.02) -> tuple[list[float], Any]:
     """Losses of some steps on patterns that can be learned, from always the same weights."""
     jt.set_global_seed(3)
     network = Network(False)
-    if is_fast:
+    if ours:
         weights = {name: var.numpy() for name, var in network.state_dict().items()}
         network = Network(True)
         network.load_state_dict(weights)
     network.train()
-    optimizer = (fast.SGD if is_fast else nn.SGD)(network.parameters(), learning_rate, 0.9, 1e-4)
-    loss_of = fast.cross_entropy if is_fast else nn.cross_entropy_loss
+    optimizer = (kernels.SGD if ours else nn.SGD)(network.parameters(), learning_rate, 0.9, 1e-4)
+    loss_of = kernels.cross_entropy if ours else nn.cross_entropy_loss
     patterns = noise(10, 1, 16, 16, seed=7)
     losses = []
     for step in range(steps):
@@ -251,58 +262,146 @@ def test_the_same_run_gives_the_same_bytes() -> None:
         assert var.numpy().tobytes() == b.state_dict()[name].numpy().tobytes(), name
 
 
-def test_cuda_goes_jittors_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("a CPU kernel was called")
+def never(*_: object, **__: object) -> None:
+    pytest.fail("a CPU kernel was called")
 
-    layers: list[tuple[Any, np.ndarray]] = [
-        (fast.Conv(1, 2, 3, relu=True), noise(2, 1, 6, 6)),
-        (fast.BatchNorm(2, relu=True, pool=2), noise(2, 2, 6, 6)),
-        (fast.Linear(6, 2, relu=True), noise(2, 6)),
-    ]
-    expected = [layer(jt.array(x)).numpy() for layer, x in layers]
-    logits, labels = jt.array(noise(3, 4)), jt.array(np.array([0, 1, 3], np.int32))
-    loss = fast.cross_entropy(logits, labels).item()
 
-    # There is no GPU to turn on: only what `usable` looks at says that there is.
-    monkeypatch.setattr(vector, "jt", SimpleNamespace(flags=SimpleNamespace(use_cuda=1)))
-    for kernel in (
-        "conv._Convolution",
-        "norm._Normalisation",
-        "linear._Product",
-        "loss._CrossEntropy",
-        "sgd._source",
-    ):
-        monkeypatch.setattr(f"stages.shared.network.kernels.{kernel}", never)
-    for (layer, x), y in zip(layers, expected, strict=True):
-        assert layer(jt.array(x)).numpy() == pytest.approx(y, abs=1e-5)
-    assert fast.cross_entropy(logits, labels).item() == pytest.approx(loss)
-    layer, x = layers[-1]
-    fast.SGD(layer.parameters(), 0.1).step(layer(jt.array(x)).sum())
+def test_under_cuda_no_cpu_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def layers() -> list[Any]:
+        return [
+            kernels.Conv(1, 2, 3, relu=True),
+            kernels.BatchNorm(2, relu=True, pool=2),
+            kernels.Linear(6, 2, relu=True),
+        ]
+
+    def everything() -> Arrays:
+        """What each of the kernels computes, both ways."""
+        jt.set_global_seed(1)
+        inputs = [noise(2, 1, 6, 6), noise(2, 2, 6, 6), noise(2, 6)]
+        found: Arrays = {}
+        for number, (layer, x) in enumerate(zip(layers(), inputs, strict=True)):
+            layer.train()
+            found.update({f"{number}.{k}": array for k, array in outcome(layer, x).items()})
+            layer.eval()
+            with jt.no_grad():
+                found[f"{number} in evaluation"] = layer(jt.array(x)).numpy()
+        logits, labels = jt.array(noise(3, 4)), jt.array(np.array([0, 1, 3], np.int32))
+        loss = kernels.cross_entropy(logits, labels)
+        found |= {"loss": loss.numpy(), "dlogits": jt.grad(loss, logits).numpy()}
+        layer = layers()[-1]
+        kernels.SGD(layer.parameters(), 0.1).step(layer(jt.array(inputs[-1])).sum())
+        average = jt.array(noise(6))
+        kernels.update_ema([average], [jt.array(noise(6, seed=1))], 0.75)
+        return found | {"weight": layer.weight.numpy(), "average": average.numpy()}
+
+    expected = everything()
+    # There is no GPU to turn on: only what the door looks at says that there is.
+    monkeypatch.setattr(call, "jt", SimpleNamespace(flags=SimpleNamespace(use_cuda=1), code=never))
+    assert_same(everything(), expected, tolerance=1e-4)
+
+
+def test_there_is_one_door() -> None:
+    """What the test above sees is all that there is."""
+    folder = Path(call.__file__).parents[3]
+    callers = [path.name for path in folder.rglob("*.py") if "jt.code" in path.read_text()]
+    assert callers == ["call.py"]
+
+
+def test_the_text_of_a_kernel_holds_what_it_must() -> None:
+    """Jittor keys what it compiled by the text, which is to be the same in each clone."""
+    for name in ("conv", "linear", "norm", "loss", "sgd", "ema"):
+        text = call.source(name)
+        assert str(Path(call.__file__).parents[4]) not in text
+        assert '#include "' not in text
+        assert "plain" not in text
 
 
 @pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2}])
 def test_conv_with_groups_or_dilation_is_jittors(options: dict[str, int]) -> None:
-    layer = fast.Conv(4, 6, 3, relu=True, **options)
+    layer = kernels.Conv(4, 6, 3, relu=True, **options)
     plain = twin(layer, nn.Conv(4, 6, 3, **options))
     x = noise(2, 4, 9, 9)
     assert_same(outcome(layer, x), outcome(plain, x, nn.relu))
 
 
 def test_batch_norm_of_vectors_is_jittors() -> None:
-    layer = fast.BatchNorm(5, relu=True)
+    layer = kernels.BatchNorm(5, relu=True)
     plain = twin(layer, nn.BatchNorm(5))
     assert_same(outcome(layer, noise(8, 5)), outcome(plain, noise(8, 5), nn.relu))
 
 
-@pytest.mark.parametrize("use_cuda", [0, 1])
-def test_follow(use_cuda: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ours", [True, False])
+def test_update_ema(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = [(3,), (2, 5, 3, 3), (17, 4)]
     draw = np.random.default_rng(0).normal
     averages, values = ([draw(size=s).astype(np.float32) for s in shapes] for _ in range(2))
     held = [jt.array(array) for array in averages]
-    if use_cuda:  # Jittor's own way, here on the CPU still
-        monkeypatch.setattr(vector, "usable", lambda *_: False)
-    fast.follow(held, [jt.array(array) for array in values], 0.75)
+    if not ours:
+        monkeypatch.setattr(call, "usable", lambda *_: False)
+    kernels.update_ema(held, [jt.array(array) for array in values], 0.75)
     for var, average, value in zip(held, averages, values, strict=True):
         np.testing.assert_allclose(var.numpy(), 0.75 * average + 0.25 * value, rtol=1e-6, atol=1e-6)
+
+
+def test_update_ema_of_nothing() -> None:
+    kernels.update_ema([], [], 0.9)
+
+
+def test_update_ema_refuses_other_shapes() -> None:
+    with pytest.raises(ValueError, match=r"average is \[3,\], its value \[2,\]"):
+        kernels.update_ema([jt.zeros(3)], [jt.zeros(2)], 0.9)
+
+
+# What a kernel cannot take.
+
+
+@pytest.mark.parametrize("side", [256, 258])
+def test_batch_norm_of_more_pixels_than_16_bits_can_tell_apart(side: int) -> None:
+    layer = kernels.BatchNorm(1, relu=True, pool=2)
+    plain = twin(layer, nn.BatchNorm(1))
+    x = noise(2, 1, side, side)
+    expected = outcome(plain, x, lambda y: nn.Pool(2)(nn.relu(y)))
+    assert_same(outcome(layer, x), expected, tolerance=1e-4)
+
+
+def fake(*shape: int) -> Any:
+    """Says that it has this shape: nobody has the memory for it."""
+    return SimpleNamespace(shape=shape, ndim=len(shape), dtype="float32", numel=lambda: 1)
+
+
+def test_images_that_an_int_cannot_count_are_jittors() -> None:
+    conv = kernels.Conv(2, 4, 3, padding=1)
+    assert conv._plan(fake(1, 2, 10_000, 10_000))
+    assert not conv._plan(fake(1, 2, 20_000, 20_000))
+    norm = kernels.BatchNorm(2)
+    assert norm._is_for_kernels(fake(1, 2, 40_000, 50_000))
+    assert not norm._is_for_kernels(fake(1, 2, 50_000, 50_000))
+
+
+WRONG = {
+    "conv: channels": (lambda: kernels.Conv(3, 2, 3), (2, 4, 8, 8)),
+    "conv: smaller than the kernel": (lambda: kernels.Conv(3, 2, 5), (2, 3, 4, 4)),
+    "conv: no image": (lambda: kernels.Conv(3, 2, 3), (3, 8)),
+    "norm: channels": (lambda: kernels.BatchNorm(3), (2, 4, 8, 8)),
+    "norm: too small to pool": (lambda: kernels.BatchNorm(3, pool=2), (2, 3, 1, 8)),
+    "linear: inputs": (lambda: kernels.Linear(3, 2), (2, 4)),
+}
+
+
+@pytest.mark.parametrize(("make", "shape"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_shapes_reach_no_kernel(
+    make: Callable[[], Any], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be read beyond their ends; what Jittor says of them is Jittor's matter."""
+    monkeypatch.setattr(call, "call", never)
+    with pytest.raises((RuntimeError, AssertionError, ValueError)):
+        make()(jt.array(noise(*shape))).numpy()
+
+
+def test_an_empty_batch_reaches_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call, "call", never)
+    assert kernels.Linear(3, 2, relu=True)(jt.array(noise(0, 3))).shape == [0, 2]
+    assert kernels.Conv(3, 2, 3, relu=True)(jt.array(noise(0, 3, 5, 5))).shape == [0, 2, 3, 3]
+    assert kernels.BatchNorm(3, relu=True)(jt.array(noise(0, 3, 5, 5))).shape == [0, 3, 5, 5]
+    kernels.cross_entropy(jt.array(noise(0, 3)), jt.array(np.zeros(0, np.int32)))
+    kernels.cross_entropy(jt.array(noise(3, 0)), jt.array(np.zeros(3, np.int32)))

@@ -1,0 +1,286 @@
+// BatchNorm with ReLU and 2 x 2 max-pooling after it, in one pass, and its gradient.
+//
+// Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/norm.cc && ./a.out
+//
+// BatchNorm<...>::plain_train, plain_evaluate and plain_grad are the formula; train, evaluate and
+// grad are the kernels.
+//
+// What counts within one image is int, and norm.py sees to it that it fits; what counts over
+// images is long.
+#ifndef KERNELS_NORM_H
+#define KERNELS_NORM_H
+
+#include <cmath>
+
+#include "vector.h"
+
+namespace kernels {
+namespace {
+
+// x and dx (N, C, H, W); y, dy and index (N, C, PH, PW); all else (C). A plane is one channel of
+// one image. POOL is 1 or 2; index, where POOL is 2, is that of the pixel in its plane that was the
+// largest of its square, as any type of integer that can hold H * W - 1.
+template <int C, int H, int W, int POOL, bool RELU>
+struct BatchNorm {
+    static constexpr int PH = H / POOL, PW = W / POOL, SIZE = H * W, POOLED = PH * PW;
+
+    // The formula.
+
+    // y = scale * x + shift, then the largest of each square, then ReLU, for one plane. The first
+    // of equals counts, by rows within a column.
+    template <class Index>
+    static void plain_plane(const float* x, double scale, double shift, float* y, Index* index) {
+        for (int i = 0; i < POOLED; i++) {
+            int top = -1;
+            for (int column = 0; column < POOL; column++)
+                for (int row = 0; row < POOL; row++) {
+                    const int at = (i / PW * POOL + row) * W + i % PW * POOL + column;
+                    if (top < 0 || scale * x[at] > scale * x[top]) top = at;
+                }
+            y[i] = RELU ? std::max(scale * x[top] + shift, 0.) : scale * x[top] + shift;
+            if (POOL == 2 && index) index[i] = top;
+        }
+    }
+
+    // With mean and var of a channel over all images: y = (x - mean) / sqrt(var + eps) * weight +
+    // bias; inverse = 1 / sqrt(var + eps); running += momentum * (mean or var - running).
+    template <class Index>
+    static void plain_train(long N, double eps, double momentum, const float* x,
+                            const float* weight, const float* bias, const float* running_mean,
+                            const float* running_var, float* y, Index* index, float* mean,
+                            float* inverse, float* new_mean, float* new_var) {
+        for (int c = 0; c < C; c++) {
+            double sum = 0, squares = 0;
+            for (long i = 0; i < N * SIZE; i++) sum += x[(i / SIZE * C + c) * SIZE + i % SIZE];
+            const double m = sum / (N * SIZE);
+            for (long i = 0; i < N * SIZE; i++)
+                squares += std::pow(x[(i / SIZE * C + c) * SIZE + i % SIZE] - m, 2);
+            const double var = squares / (N * SIZE), scale = weight[c] / std::sqrt(var + eps);
+            for (long plane = c; plane < N * C; plane += C)
+                plain_plane(x + plane * SIZE, scale, bias[c] - m * scale, y + plane * POOLED,
+                            index + plane * POOLED);
+            mean[c] = m;
+            inverse[c] = 1 / std::sqrt(var + eps);
+            new_mean[c] = running_mean[c] + momentum * (m - running_mean[c]);
+            new_var[c] = running_var[c] + momentum * (var - running_var[c]);
+        }
+    }
+
+    // The same with the running mean and var.
+    static void plain_evaluate(long N, double eps, const float* x, const float* weight,
+                               const float* bias, const float* mean, const float* var, float* y) {
+        for (long plane = 0; plane < N * C; plane++) {
+            const int c = plane % C;
+            const double scale = weight[c] / std::sqrt(var[c] + eps);
+            plain_plane<int>(x + plane * SIZE, scale, bias[c] - mean[c] * scale, y + plane * POOLED,
+                             nullptr);
+        }
+    }
+
+    // With g = dy where ReLU let it through, at the pixel that was the largest, and n = (x - mean)
+    // * inverse: dweight = sum of g n, dbias = sum of g, and dx = weight * inverse * (g - mean of g
+    // - n * mean of g n).
+    template <class Index>
+    static void plain_grad(long N, const float* x, const float* weight, const float* mean,
+                           const float* inverse, const float* dy, const float* y,
+                           const Index* index, float* dx, float* dweight, float* dbias) {
+        std::vector<double> g(N * C * SIZE);
+        for (long i = 0; i < N * C * POOLED; i++)
+            if (!RELU || y[i] > 0)
+                g[i / POOLED * SIZE + (POOL == 2 ? index[i] : i % POOLED)] += dy[i];
+        for (int c = 0; c < C; c++) {
+            double sum = 0, product = 0;
+            for (int pass = 0; pass < 2; pass++)
+                for (long i = 0; i < N * SIZE; i++) {
+                    const long at = (i / SIZE * C + c) * SIZE + i % SIZE;
+                    const double n = (x[at] - mean[c]) * (double)inverse[c];
+                    if (pass == 0) sum += g[at], product += g[at] * n;
+                    if (pass == 1)
+                        dx[at] = weight[c] * inverse[c] *
+                                 (g[at] - sum / (N * SIZE) - n * product / (N * SIZE));
+                }
+            dweight[c] = product;
+            dbias[c] = sum;
+        }
+    }
+
+    // The kernels. Planes are summed each on their own and then in order, so that
+    // the last bit does not depend on the number of threads.
+
+    // For both halves of a pooled plane's squares: the larger, and its index.
+    struct Room {
+        float* most = scratch<2>(POOL == 2 ? 2 * POOLED : 0);
+        int* index = scratch<3, int>(POOL == 2 ? 2 * POOLED : 0);
+    };
+
+    // y and index of one plane, the latter where it is wanted. The two rows of a square are
+    // compared first, so that both loops run over neighbours in memory.
+    template <bool wanted, class Index>
+    static void plane(const float* x, float scale, float shift, const Room& room, float* y,
+                      Index* index) {
+        if (POOL == 1) {
+            #pragma omp simd
+            for (int i = 0; i < SIZE; i++) {
+                float v = scale * x[i] + shift;
+                y[i] = RELU && !(v > 0) ? 0.f : v;
+            }
+            return;
+        }
+        float* most = room.most;
+        int* most_index = room.index;
+        for (int i = 0; i < PH; i++)
+            #pragma omp simd
+            for (int j = 0; j < 2 * PW; j++) {
+                const int at = 2 * i * W + j;
+                float top = scale * x[at] + shift, low = scale * x[at + W] + shift;
+                most[2 * i * PW + j] = low > top ? low : top;
+                if (wanted) most_index[2 * i * PW + j] = low > top ? at + W : at;
+            }
+        #pragma omp simd
+        for (int i = 0; i < POOLED; i++) {
+            float left = most[2 * i], right = most[2 * i + 1], v = right > left ? right : left;
+            y[i] = RELU && !(v > 0) ? 0.f : v;
+            if (!wanted) continue;
+            // Both are read, though one is enough: gcc does not vectorise reads under a condition.
+            const int left_index = most_index[2 * i], right_index = most_index[2 * i + 1];
+            index[i] = right > left ? right_index : left_index;
+        }
+    }
+
+    // sums[0] of x and sums[1] of its squares, for one plane. Always inlined, as is grad_sums:
+    // where the loop is a function of its own, gcc under -Ofast adds in another order.
+    inline __attribute__((always_inline)) static void plane_sums(const float* x, float* sums) {
+        float sum = 0, squares = 0;
+        #pragma omp simd reduction(+ : sum, squares)
+        for (int i = 0; i < SIZE; i++) {
+            sum += x[i];
+            squares += x[i] * x[i];
+        }
+        sums[0] = sum;
+        sums[1] = squares;
+    }
+
+    // The two sums of channel c over all its planes.
+    struct Sums {
+        double first = 0, second = 0;
+        Sums(long N, int c, const float* sums) {
+            for (long n = 0; n < N; n++) {
+                first += sums[(n * C + c) * 2];
+                second += sums[(n * C + c) * 2 + 1];
+            }
+        }
+    };
+
+    template <class Index>
+    static void train(long N, float eps, float momentum, const float* x, const float* weight,
+                      const float* bias, const float* running_mean, const float* running_var,
+                      float* y, Index* index, float* mean, float* inverse, float* new_mean,
+                      float* new_var) {
+        const double count = (double)N * SIZE;
+        float* sums = scratch<0>(N * C * 2);
+        #pragma omp parallel
+        {
+            #pragma omp for schedule(static)
+            for (long p = 0; p < N * C; p++) plane_sums(x + p * SIZE, sums + p * 2);
+            #pragma omp single
+            for (int c = 0; c < C; c++) {
+                const Sums of(N, c, sums);
+                const double m = of.first / count;
+                const double var = std::max(of.second / count - m * m, 0.0);
+                mean[c] = m;
+                inverse[c] = 1 / std::sqrt(var + eps);
+                new_mean[c] = running_mean[c] + (m - running_mean[c]) * momentum;
+                new_var[c] = running_var[c] + (var - running_var[c]) * momentum;
+            }
+            const Room room;
+            #pragma omp for schedule(static)
+            for (long p = 0; p < N * C; p++) {
+                const int c = p % C;
+                const float scale = weight[c] * inverse[c], shift = bias[c] - mean[c] * scale;
+                plane<POOL == 2>(x + p * SIZE, scale, shift, room, y + p * POOLED,
+                                 index + p * POOLED);
+            }
+        }
+    }
+
+    static void evaluate(long N, float eps, const float* x, const float* weight, const float* bias,
+                         const float* mean, const float* var, float* y) {
+        #pragma omp parallel
+        {
+            const Room room;
+            #pragma omp for schedule(static)
+            for (long p = 0; p < N * C; p++) {
+                const int c = p % C;
+                const float scale = weight[c] / std::sqrt(var[c] + eps);
+                const float shift = bias[c] - mean[c] * scale;
+                plane<false, int>(x + p * SIZE, scale, shift, room, y + p * POOLED, nullptr);
+            }
+        }
+    }
+
+    // With g as in plain_grad: sums[0] of g and sums[1] of g (x - mean) * inverse, for one plane.
+    template <class Index>
+    inline __attribute__((always_inline)) static void grad_sums(const float* x, float mean,
+                                                                float inverse, const float* dy,
+                                                                const float* y, const Index* index,
+                                                                float* sums) {
+        float sum = 0, product = 0;
+        #pragma omp simd reduction(+ : sum, product)
+        for (int i = 0; i < POOLED; i++) {
+            float g = RELU && !(y[i] > 0) ? 0.f : dy[i];
+            sum += g;
+            product += g * (x[POOL == 2 ? index[i] : i] - mean);
+        }
+        sums[0] = sum;
+        sums[1] = product * inverse;
+    }
+
+    // dx of one plane = scale * g + by_x * x + rest.
+    template <class Index>
+    static void grad_plane(const float* x, float scale, float by_x, float rest, const float* dy,
+                           const float* y, const Index* index, float* dx) {
+        #pragma omp simd
+        for (int i = 0; i < SIZE; i++) dx[i] = rest + by_x * x[i];
+        for (int i = 0; i < POOLED; i++) {
+            float g = RELU && !(y[i] > 0) ? 0.f : scale * dy[i];
+            dx[POOL == 2 ? index[i] : i] += g;
+        }
+    }
+
+    template <class Index>
+    static void grad(long N, const float* x, const float* weight, const float* mean,
+                     const float* inverse, const float* dy, const float* y, const Index* index,
+                     float* dx, float* dweight, float* dbias) {
+        const double count = (double)N * SIZE;
+        float* sums = scratch<0>(N * C * 2);
+        float* slopes = scratch<1>(C * 2);
+        #pragma omp parallel
+        {
+            #pragma omp for schedule(static)
+            for (long p = 0; p < N * C; p++)
+                grad_sums(x + p * SIZE, mean[p % C], inverse[p % C], dy + p * POOLED,
+                          y + p * POOLED, index + p * POOLED, sums + p * 2);
+            #pragma omp single
+            for (int c = 0; c < C; c++) {
+                const Sums of(N, c, sums);
+                dweight[c] = of.second;
+                dbias[c] = of.first;
+                slopes[c * 2] = of.first / count;
+                slopes[c * 2 + 1] = of.second / count * inverse[c];
+            }
+            #pragma omp for schedule(static)
+            for (long p = 0; p < N * C; p++) {
+                const int c = p % C;
+                const float scale = weight[c] * inverse[c], by_x = -scale * slopes[c * 2 + 1];
+                const float rest = -scale * slopes[c * 2] - by_x * mean[c];
+                grad_plane(x + p * SIZE, scale, by_x, rest, dy + p * POOLED, y + p * POOLED,
+                           index + p * POOLED, dx + p * SIZE);
+            }
+        }
+    }
+};
+
+}  // namespace
+}  // namespace kernels
+
+#endif  // KERNELS_NORM_H

@@ -1,0 +1,119 @@
+// What the kernels share: a vector as wide as the processor's registers, scratch memory, and
+// matrices turned over.
+//
+// It has no test program of its own; those of the other headers use it. Jittor compiles as C++14,
+// and is given this text in place of the line that includes it (see call.py). Jittor puts
+// definitions of its own after the last include of all, so one that stands under a condition must
+// come first.
+//
+// All names are in an unnamed namespace: Jittor loads every kernel as a library of its own, and
+// none is to take a function from another.
+#ifndef KERNELS_VECTOR_H
+#define KERNELS_VECTOR_H
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+namespace kernels {
+namespace {
+
+// V floats fill one register of the processor that this is compiled for, which has REGISTERS.
+#if defined(__AVX512F__)
+constexpr int V = 16, REGISTERS = 32;
+#elif defined(__AVX__)
+constexpr int V = 8, REGISTERS = 16;
+#elif defined(__aarch64__)
+constexpr int V = 4, REGISTERS = 32;
+#else
+constexpr int V = 4, REGISTERS = 16;
+#endif
+typedef float vec __attribute__((vector_size(4 * V)));
+typedef float unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
+typedef int indices __attribute__((vector_size(4 * V)));
+
+inline vec load(const float* p) { return *(const unaligned*)p; }
+inline void store(float* p, vec v) { *(unaligned*)p = v; }
+
+// By value: std::min would want the address of sizes that are known when this is compiled.
+constexpr long least(long a, long b) { return a < b ? a : b; }
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+constexpr long round_up(long a, long b) { return (a + b - 1) / b * b; }
+
+inline void clear(float* p, size_t count) { memset(p, 0, count * sizeof(float)); }
+inline void copy(float* to, const float* from, size_t count) {
+    memcpy(to, from, count * sizeof(float));
+}
+
+// Memory of one thread for `count` items, kept from call to call: fresh pages cost more than the
+// work on them. What it holds at first is anything. One function may use one `id` once.
+template <int id, class Item = float>
+Item* scratch(size_t count) {
+    static thread_local std::vector<Item> memory;
+    if (memory.size() < count + V) memory.assign(count + V, Item());
+    return (Item*)(((size_t)memory.data() + 4 * V - 1) / (4 * V) * (4 * V));
+}
+
+// dy where ReLU let it through (its output y is positive), else 0. `room` takes the result.
+inline const float* through_relu(const float* dy, const float* y, size_t count, float* room) {
+    for (size_t i = 0; i < count; i++) room[i] = y[i] > 0 ? dy[i] : 0.f;
+    return room;
+}
+
+// Elements of a (0 to V - 1) and of b (V to 2 V - 1). Clang lacks gcc's function for it.
+inline vec shuffle(vec a, vec b, indices which) {
+#ifdef __clang__
+    vec out;
+    for (int i = 0; i < V; i++) out[i] = which[i] < V ? a[which[i]] : b[which[i] - V];
+    return out;
+#else
+    return __builtin_shuffle(a, b, which);
+#endif
+}
+
+// out[c][r] = in[r][c] for V rows of V columns, by log2(V) rounds that interleave the two halves.
+// A row of `in` begins `in_row` floats after the one before it, one of `out` `out_row` floats.
+inline void turn_square(const float* in, long in_row, float* out, long out_row) {
+    indices low, high;
+    for (int i = 0; i < V; i++) {
+        low[i] = i / 2 + i % 2 * V;
+        high[i] = low[i] + V / 2;
+    }
+    vec now[V], next[V];
+    #pragma GCC unroll 16
+    for (int i = 0; i < V; i++) now[i] = load(in + i * in_row);
+    #pragma GCC unroll 4
+    for (int round = 1; round < V; round *= 2) {
+        #pragma GCC unroll 8
+        for (int i = 0; i < V / 2; i++) {
+            next[2 * i] = shuffle(now[i], now[i + V / 2], low);
+            next[2 * i + 1] = shuffle(now[i], now[i + V / 2], high);
+        }
+        #pragma GCC unroll 16
+        for (int i = 0; i < V; i++) now[i] = next[i];
+    }
+    #pragma GCC unroll 16
+    for (int i = 0; i < V; i++) store(out + i * out_row, now[i]);
+}
+
+// The same for any number of rows and columns; the last squares overlap those before them.
+inline void turn(const float* in, long in_row, long rows, long columns, float* out, long out_row) {
+    if (rows < V || columns < V) {
+        for (long c = 0; c < columns; c++)
+            for (long r = 0; r < rows; r++) out[c * out_row + r] = in[r * in_row + c];
+        return;
+    }
+    for (long r = 0; r < rows; r += V)
+        for (long c = 0; c < columns; c += V) {
+            const long row = least(r, rows - V), column = least(c, columns - V);
+            turn_square(in + row * in_row + column, in_row, out + column * out_row + row, out_row);
+        }
+}
+
+}  // namespace
+}  // namespace kernels
+
+#endif  // KERNELS_VECTOR_H
