@@ -56,7 +56,7 @@ def test_what_another_clone_has_trained_is_not_trained_again(
     finished.run("git", "clone", "-q", str(finished.path), str(tmp_path / "clone"))
     clone = Repository(tmp_path / "clone")
     clone.run("dvc", "pull", "--run-cache")
-    said = clone.run("dvc", "exp", "run", "-S", "train.learning_rate=0.01").stdout
+    said = clone.run("dvc", "exp", "run", "--pull", "-S", "train.learning_rate=0.01").stdout
     assert "Stage 'train' is cached - skipping run" in said
 
 
