@@ -6,16 +6,11 @@ uint8 (N,), for train and for test, and class_names.json.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from stages.shared import datasets, digits, idx, params
 from stages.shared.files import replacing
 from stages.shared.program import UserError, run
-
-
-class DecodeError(UserError):
-    """IDX files that are not there."""
 
 
 def decode(raw: Path, npy: Path, class_names: list[str]) -> None:
@@ -27,30 +22,25 @@ def decode(raw: Path, npy: Path, class_names: list[str]) -> None:
         class_names: a name for each label; labels must run from 0 to one less than there are.
 
     Raises:
-        IdxError: a file is not IDX to the last byte.
-        DecodeError: a file is missing.
-        DigitsError: the arrays are not a data set with so many classes.
-        OSError: a file cannot be read or written.
+        UserError: a file is missing or not IDX to the last byte, or they are not a data set.
     """
     files = (raw / name for name in datasets.IDX_FILES)
     sources = dict(zip(digits.ARRAYS, files, strict=True))
     missing = [str(path) for path in sources.values() if not path.exists()]
     if missing:
-        raise DecodeError(f"{', '.join(missing)}: no such file; `dvc repro download` fetches it")
+        raise UserError(f"{', '.join(missing)}: no such file; `dvc repro download` fetches it")
     with replacing(npy) as part:
         part.mkdir()
         for array, path in sources.items():
             idx.decode_to_npy(path, part / array)
         digits.check(part, len(class_names), sources)
-        text = json.dumps(class_names, ensure_ascii=False) + "\n"
-        (part / digits.CLASS_NAMES).write_text(text, encoding="utf-8")
+        digits.save_class_names(part, class_names)
 
 
 def main() -> None:
     settings = params.load()
-    names = datasets.class_names(
-        settings.download.dataset, settings.decode.num_classes, settings.decode.class_names
-    )
+    given = settings.decode.class_names
+    names = datasets.class_names(settings.download.dataset, settings.decode.num_classes, given)
     decode(datasets.RAW, digits.FOLDER, names)
 
 

@@ -129,7 +129,7 @@ def test_one_bad_file_is_named_and_nothing_is_written(
 
 def test_all_that_is_missing_is_named_at_once(raw: Path, tmp_path: Path) -> None:
     shutil.rmtree(raw)
-    with pytest.raises(decode.DecodeError) as caught:
+    with pytest.raises(UserError) as caught:
         decode.decode(raw, tmp_path / "npy", class_names=SEVEN)
     assert all(str(raw / name) in str(caught.value) for name in datasets.IDX_FILES)
 

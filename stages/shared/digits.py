@@ -122,6 +122,12 @@ def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
     return array
 
 
+def save_class_names(folder: Path, names: list[str]) -> None:
+    """Write what the labels stand for, in their order, as JSON."""
+    text = json.dumps(names, ensure_ascii=False) + "\n"
+    (folder / CLASS_NAMES).write_text(text, encoding="utf-8")
+
+
 def load_class_names(folder: Path) -> list[str]:
     """Read what the labels stand for, in their order.
 
