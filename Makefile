@@ -47,6 +47,7 @@ help: ## list the targets
 repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m stages.tools.score
+	@$(IN_VENV) python -m stages.tools.same
 
 tutorial: setup ## run the tutorial's recipe as an experiment of DVC
 	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)

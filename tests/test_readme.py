@@ -18,7 +18,6 @@ OTHERS = [
     "stages/README.md",
     "stages/tools/README.md",
     "tests/bench/README.md",
-    "tests/kernels/README.md",
 ]
 
 

@@ -1,0 +1,72 @@
+"""Say whether this machine gave the bytes that the commit promises: python -m stages.tools.same
+
+Compares dvc.lock with the one of the last commit, where code and parameters are those of that
+commit; says nothing where they are not, since another result is wanted then. With --strict a
+difference is an error.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.shared.program import UserError, run
+
+LOCK = Path("dvc.lock")
+INPUTS = ("params.yaml", "dvc.yaml", "stages")
+
+
+def first_difference(committed: dict[str, Any], here: dict[str, Any]) -> str | None:
+    """Name the first output that differs, in the order of the pipeline.
+
+    Args:
+        committed: a dvc.lock, read.
+        here: another one, of the same code and parameters.
+
+    Returns:
+        The stage and the path; None where all outputs are the same.
+    """
+    stages = {**here["stages"], **committed["stages"]}
+    order = [name for name in _stages_in_order() if name in stages]
+    for name in order:
+        outs = [
+            {out["path"]: out["md5"] for out in lock["stages"].get(name, {}).get("outs", [])}
+            for lock in (committed, here)
+        ]
+        for path in outs[0] | outs[1]:
+            if outs[0].get(path) != outs[1].get(path):
+                return f"{name}: {path}"
+    return None
+
+
+def _stages_in_order() -> list[str]:
+    return list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], capture_output=True, text=True)
+
+
+def main() -> None:
+    committed = _git("show", f"HEAD:{LOCK}")
+    if committed.returncode or _git("diff", "--quiet", "HEAD", "--", *INPUTS).returncode:
+        return  # no commit to compare with, or another pipeline than the committed one
+    here = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+    found = first_difference(yaml.safe_load(committed.stdout), here)
+    if found is None:
+        return
+    line = (
+        f"this machine gives other bytes than the commit, first in {found};"
+        ' stages/README.md, "The same bytes", says why that can be'
+    )
+    if "--strict" in sys.argv[1:]:
+        raise UserError(line)
+    print(line)
+
+
+if __name__ == "__main__":
+    run(main)

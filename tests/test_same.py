@@ -1,0 +1,59 @@
+"""A result that differs from the committed one is said in a line, and only where it should not."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.tools import same
+from tests.conftest import Repository
+
+pytestmark = pytest.mark.slow
+
+
+def said(repository: Repository, *options: str) -> tuple[int, str]:
+    done = repository.run("python", "-m", "stages.tools.same", *options, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def spoil(repository: Repository) -> None:
+    """Make dvc.lock that of a machine whose weights came out otherwise."""
+    path = repository.path / "dvc.lock"
+    lines = path.read_text().splitlines(keepends=True)
+    at = [i for i, line in enumerate(lines) if "path: models/digits.safetensors" in line]
+    for index in at:
+        lines[index + 2] = "      md5: 00000000000000000000000000000000\n"
+    path.write_text("".join(lines))
+
+
+def test_the_committed_result_says_nothing(finished: Repository) -> None:
+    assert said(finished, "--strict") == (0, "")
+
+
+def test_other_bytes_are_named_by_stage_and_file(finished: Repository) -> None:
+    spoil(finished)
+    code, text = said(finished)
+    assert code == 0
+    assert "other bytes than the commit, first in train: models/digits.safetensors" in text
+    assert text.count("\n") == 1
+    assert said(finished, "--strict")[0] == 1
+
+
+def test_another_pipeline_may_give_another_result(finished: Repository) -> None:
+    spoil(finished)
+    finished.set(train__learning_rate=0.01)
+    assert said(finished, "--strict") == (0, "")
+
+
+def test_the_first_in_the_order_of_the_pipeline_is_named(
+    finished: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.path)
+    one = {"stages": {"plot": {"outs": [{"path": "p", "md5": "1"}]}, "train": {"outs": []}}}
+    two = {
+        "stages": {
+            "plot": {"outs": [{"path": "p", "md5": "2"}]},
+            "train": {"outs": [{"path": "w", "md5": "3"}]},
+        }
+    }
+    assert same.first_difference(one, two) == "train: w"
+    assert same.first_difference(one, one) is None
