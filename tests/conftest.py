@@ -96,6 +96,9 @@ def make_repository(
                 shutil.copytree(TOP / name, path / name, ignore=ignore)
             else:
                 shutil.copy(TOP / name, path / name)
+        for name in ("data", "models", "plots"):  # where DVC's files begin
+            (path / name).mkdir()
+            shutil.copy(TOP / name / ".gitignore", path / name)
         repository = Repository(path)
         repository.set(
             download__dataset="own",

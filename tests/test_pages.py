@@ -96,8 +96,8 @@ def repository(make_repository: Callable[[], Repository]) -> Repository:
     repository.run("dvc", "plots", "diff", "short", "long", "-o", "pages/diff")
     rate = repository.path / "plots/training/plots/metrics/train/learning_rate.tsv"
     rate.unlink()
-    repository.commit("without a learning rate")
-    repository.run("dvc", "plots", "diff", "HEAD", "-o", "pages/lacking")
+    repository.run("dvc", "exp", "save", "-n", "lacking")
+    repository.run("dvc", "plots", "diff", "lacking", "-o", "pages/lacking")
     return repository
 
 
