@@ -1,8 +1,8 @@
 """Refuse a wrong params.yaml before any other stage runs.
 
 Reads params.yaml; writes data/checked.txt, always the same bytes, so that no other stage runs again
-for it. DVC removes the outputs of a stage before it runs it: a stage that refused its parameters
-itself would have cost the results of the run before.
+for it. DVC removes the outputs of a stage before it runs the stage, so a wrong parameter must be
+found earlier, here, or the results of the run before are lost.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Score the trained network on every test image.
 
-Reads models/digits.safetensors and data/npy/test-*.npy, which no other stage trains or chooses
-by; writes metrics.json and predictions.csv in plots/evaluation.
+Reads models/digits.safetensors and data/npy/test-*.npy; writes metrics.json and predictions.csv in
+plots/evaluation. The test images are used neither for training nor to choose anything.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def main() -> None:
     run_id = checkpoints.fingerprint(facts, sorted(digits.FOLDER.glob("train-*.npy")))
     kept = checkpoints.Checkpoints(checkpoints.FOLDER, run_id)
     for other in kept.others():
-        print(f"left aside: {other}, of other parameters, data or code")
+        print(f"not used: {other}, a checkpoint of other parameters, data or code")
     per_epoch = loop.steps_per_epoch(len(data) - len(held_out), settings.batch_size)
     with Display(curves.Curves(curves.FOLDER), settings.epochs * per_epoch) as display:
         for event in loop.fit(learner, data, held_out, settings, kept):

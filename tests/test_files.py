@@ -119,7 +119,7 @@ class Point(Record):
         ('{"name": "a", "size": [1, "x"]}', "size.1 is 'x', expected a valid integer"),
         ('{"name": "a", "size": [1, 2], "more": 0}', "more is not a known key"),
         ("{", "Invalid JSON"),
-        ("[]", "an object"),
+        ("[]", "expected "),
     ],
 )
 def test_what_is_wrong_with_a_record_is_told_in_a_line(text: str, said: str) -> None:

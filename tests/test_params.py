@@ -59,14 +59,29 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
             "class_names: [a, b]",
             "decode.class_names has 2 names, expected none or 10, as num_classes says",
         ),
-        ("tutorial: {}", "tutorial: 3", "recipes.tutorial is 3, expected a valid dictionary"),
+        (
+            "class_names: []",
+            "class_names: [a, b, c, d, e, f, g, h, i, a]",
+            "decode.class_names has a twice, expected names that differ",
+        ),
+        ("tutorial: {}", "tutorial: 3", "recipes.tutorial is 3, expected a block of keys"),
+        ("tutorial: {}", "tutorial:", "recipes.tutorial is empty, expected a block of keys"),
+        (
+            "    shift: 0",
+            "    1: 0\n    shift: 0",
+            "train.augment.1 is not a known key; keys are words",
+        ),
         (
             "network: compact\n",
             "netwrk: compact\n",
             "recipes.fast.train.netwrk is not a known key; did you mean network?",
         ),
         ("epochs: 22", "epochs: 0", "recipes.accurate.train.epochs is 0, expected"),
-        ("tutorial: {}", "tutorial: {recipes: {}}", "recipes.tutorial.recipes is not a known key"),
+        (
+            "tutorial: {}",
+            "tutorial: {recipes: {}}",
+            "recipes.tutorial.recipes is not a known key; known keys: download, decode",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value(

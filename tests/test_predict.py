@@ -168,7 +168,7 @@ def test_one_wrong_file_stops_all_before_anything_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(DIGIT).save(tmp_path / "a.png")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PictureError, match=r"none\.png: no such file"):
         run(monkeypatch, tmp_path / "a.png", tmp_path / "none.png")
     assert capsys.readouterr().out == ""
 

@@ -210,6 +210,6 @@ def test_a_checkpoint_of_another_run_is_named_and_left(
     change(repository)
     text = repository.run(*DIRECT).stdout
     name = kept.relative_to(repository.path)
-    assert f"left aside: {name}, of other parameters, data or code\n" in text
+    assert f"not used: {name}, a checkpoint of other parameters, data or code\n" in text
     assert "going on" not in text
     assert kept.read_bytes() == before

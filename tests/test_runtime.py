@@ -11,7 +11,7 @@ import pytest
 
 from stages.shared.network import runtime
 from stages.shared.network.cuda import Cuda
-from stages.shared.network.runtime import Device, RuntimeFault
+from stages.shared.network.runtime import Device, JittorError
 
 TOP = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ def test_the_device_is_what_was_asked_and_what_is_there(
 
 
 def test_cuda_where_there_is_none_is_an_error_and_not_a_run_on_the_cpu() -> None:
-    with pytest.raises(RuntimeFault, match="device is 'cuda', but no driver answers"):
+    with pytest.raises(JittorError, match="device is 'cuda', but no driver answers"):
         runtime.choose_device("cuda", Cuda(False, "no driver answers"))
 
 
@@ -65,7 +65,7 @@ def test_a_cuda_build_that_fails_leaves_a_cpu_run(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("nvcc_path", "")  # is put back after the test
     runtime._start()
     assert built == ["/somewhere/nvcc", ""]
-    with pytest.raises(RuntimeFault, match=r"CUDA build failed \(its output: /tmp/build.log\)"):
+    with pytest.raises(JittorError, match=r"CUDA build failed \(its output: /tmp/build.log\)"):
         runtime.use("cuda")
     assert runtime.use("auto").name == "cpu"
 

@@ -40,7 +40,7 @@ class Curves:
         self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to each of some curves.
+        """Log one value per curve at this step.
 
         Args:
             step: optimizer steps taken since the start.

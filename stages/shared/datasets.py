@@ -127,7 +127,7 @@ def class_names(dataset: str, num_classes: int, given: list[str]) -> list[str]:
         given: the user's own names, which come first; none, or one for each label.
 
     Returns:
-        `num_classes` names. A label that nobody has named goes by its number.
+        `num_classes` names. Without names, the number of each label is its name.
     """
     published = list(DATASETS[dataset].class_names)
     return next(

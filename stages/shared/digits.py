@@ -26,7 +26,7 @@ ARRAYS = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-label
 CLASS_NAMES = "class_names.json"
 
 _SPLIT = 2**32 - 1  # stands where an epoch's number would: the split is drawn from (seed, this)
-_CHUNK = 10_000  # images held at once where all of them go by
+_CHUNK = 10_000  # images in memory at a time, where all of them are read
 
 
 class DigitsError(UserError):
@@ -123,13 +123,13 @@ def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
 
 
 def save_class_names(folder: Path, names: list[str]) -> None:
-    """Write what the labels stand for, in their order, as JSON."""
+    """Write the class names, in the order of the labels, as JSON."""
     text = json.dumps(names, ensure_ascii=False) + "\n"
     (folder / CLASS_NAMES).write_text(text, encoding="utf-8")
 
 
 def load_class_names(folder: Path) -> list[str]:
-    """Read what the labels stand for, in their order.
+    """Read the class names, in the order of the labels.
 
     Args:
         folder: where `decode` wrote them.
@@ -177,7 +177,7 @@ def held_out(count: int, validation: int, seed: int) -> Indices:
     return np.sort(order[:validation])
 
 
-def shuffled(count: int, without: Indices, seed: int, epoch: int) -> Indices:
+def shuffled(count: int, held_out: Indices, seed: int, epoch: int) -> Indices:
     """Draw the order in which an epoch sees the images.
 
     It is made anew for each epoch and in place: with millions of images, one array of indices is
@@ -185,15 +185,15 @@ def shuffled(count: int, without: Indices, seed: int, epoch: int) -> Indices:
 
     Args:
         count: how many images there are.
-        without: indices of those that it does not see, ascending.
+        held_out: indices of the held-out images, ascending; the epoch does not see them.
         seed: decides the order, together with the epoch.
         epoch: its number, from 0.
 
     Returns:
-        uint32 (count - len(without),): every other index once.
+        uint32 (count - len(held_out),): every other index once.
     """
-    order = np.arange(count - len(without), dtype=np.uint32)
-    skipped = without - np.arange(len(without), dtype=np.uint32)
+    order = np.arange(count - len(held_out), dtype=np.uint32)
+    skipped = held_out - np.arange(len(held_out), dtype=np.uint32)
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
         chunk += np.searchsorted(skipped, chunk, side="right").astype(np.uint32)
@@ -218,7 +218,7 @@ def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Image
         yield images, digits.labels[chosen]
 
 
-def mean_and_std(digits: Digits, without: Indices) -> tuple[float, float]:
+def mean_and_std(digits: Digits, held_out: Indices) -> tuple[float, float]:
     """Compute mean and standard deviation of the pixels, each scaled to 0..1.
 
     They are counted value by value, so that the result is exact and the images are never in
@@ -226,7 +226,7 @@ def mean_and_std(digits: Digits, without: Indices) -> tuple[float, float]:
 
     Args:
         digits: the images.
-        without: indices of those that do not count, ascending.
+        held_out: indices of the held-out images, ascending; they do not count.
 
     Returns:
         The mean and the standard deviation. Where all pixels are the same the latter is given as 1,
@@ -235,7 +235,7 @@ def mean_and_std(digits: Digits, without: Indices) -> tuple[float, float]:
     counts = np.zeros(256, dtype=np.int64)
     for start in range(0, len(digits), _CHUNK):
         counts += _values(digits.images[start : start + _CHUNK])
-    for images, _ in batches(digits, without, _CHUNK):
+    for images, _ in batches(digits, held_out, _CHUNK):
         counts -= _values(images)
     values = np.arange(256) / 255
     mean = float((counts * values).sum() / counts.sum())

@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, read plain or gzipped, or as checked records."""
+"""Files and folders: atomic writes, gzip by its first bytes, and records that are checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GzipError(UserError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file or a folder only once its successor is complete.
+    """Replace a file or a folder in one step, once its successor is complete (an atomic write).
 
     The block writes to the path that it is given. If it ends well, that becomes `path`; if it
     raises, `path` is what it was. What a killed process left is removed by the next one.
@@ -106,15 +106,23 @@ def from_json(kind: type[_Kind], text: str) -> _Kind:
 
 def describe(problem: dict[str, Any]) -> str:
     """Put one of pydantic's findings into words: the key, what was found, what was expected."""
-    key = ".".join(str(part) for part in problem["loc"])
+    keys = [str(part) for part in problem["loc"] if part != "[key]"]
+    key, found = ".".join(keys), problem["input"]
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{key} is not a known key"
-    expected = problem["msg"].removeprefix("Input should be ")
-    if not key:
+    if problem["type"] == "invalid_key":
+        return f"{key} is not a known key; keys are words"
+    if problem["type"] in ("model_type", "dict_type"):
+        expected = "a block of keys"
+    else:
+        expected = problem["msg"].removeprefix("Input should be ")
+    if not key and problem["type"] == "json_invalid":
         return str(expected)
-    return f"{key} is {problem['input']!r}, expected {expected}"
+    if not key:
+        return f"found {found!r}, expected {expected}"
+    return f"{key} is {'empty' if found is None else repr(found)}, expected {expected}"
 
 
 def _remove(path: Path) -> None:

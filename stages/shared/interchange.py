@@ -19,7 +19,7 @@ from stages.shared.network.networks import Flatten
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.onnx")
-TOLERANCE = 1e-4  # of a logit
+TOLERANCE = 1e-4  # the largest difference of a logit that is allowed
 OPSET = 17  # of 2022; every runtime since then reads it
 IR_VERSION = 8  # the file format that came with that opset
 

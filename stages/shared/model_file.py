@@ -31,11 +31,11 @@ class Description(Record):
     """What a trained network is, and what is needed to use it.
 
     Attributes:
-        format: which keys there are; another set of keys gets another name.
+        format: version of this description; it changes when the keys change.
         network: its key in `networks.NETWORKS`.
         image_size: height and width of its images in pixels.
         class_names: a name for each logit, in order.
-        mean: mean of the pixels that were trained on, scaled to 0..1.
+        mean: mean pixel of the images that were trained on, scaled to 0..1.
         std: their standard deviation.
         held_out: how many images of the training set were not trained on.
         params: the block `train` of params.yaml that it was trained with.

@@ -56,6 +56,11 @@ class Decode(Record):
                 f"class_names has {len(self.class_names)} names, expected none or"
                 f" {self.num_classes}, as num_classes says"
             )
+        twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"class_names has {', '.join(twice)} twice, expected names that differ"
+            )
         return self
 
 
@@ -185,9 +190,10 @@ def _checked(kind: type[_Kind], tree: object) -> tuple[_Kind | None, list[str]]:
     except ValidationError as error:
         found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
     # A misspelt key is missing as well; its own line says so better.
-    meant = {(*p["loc"][:-1], _nearest(p["loc"])) for p in found if p["type"] == _UNKNOWN}
+    unknown = [problem["loc"] for problem in found if problem["type"] == _UNKNOWN]
+    meant = {(*keys[:-1], _nearest(kind, keys)) for keys in unknown}
     told = [p for p in found if p["type"] != "missing" or p["loc"] not in meant]
-    return None, [_describe(problem) for problem in told]
+    return None, [_describe(kind, problem) for problem in told]
 
 
 def _merged(tree: Tree, changes: Tree) -> Tree:
@@ -200,12 +206,12 @@ def _merged(tree: Tree, changes: Tree) -> Tree:
     return result
 
 
-def _describe(problem: dict[str, Any]) -> str:
+def _describe(kind: type[Blocks], problem: dict[str, Any]) -> str:
     """One line for one of pydantic's findings: the key, what was found, what was expected."""
     keys = problem["loc"]
     if problem["type"] == _UNKNOWN:
-        near = _nearest(keys)
-        known = ", ".join(_block_at(keys[:-1]).model_fields)
+        near = _nearest(kind, keys)
+        known = ", ".join(_block_at(kind, keys[:-1]).model_fields)
         hint = f"did you mean {near}?" if near else f"known keys: {known}"
         return f"{describe(problem)}; {hint}"
     if problem["type"] == "value_error":  # of a check of ours over a whole block
@@ -213,16 +219,16 @@ def _describe(problem: dict[str, Any]) -> str:
     return describe({**problem, "loc": keys or ("the file",)})
 
 
-def _nearest(keys: tuple[int | str, ...]) -> str | None:
+def _nearest(kind: type[Blocks], keys: tuple[int | str, ...]) -> str | None:
     """The known key that looks most like the last of `keys`."""
-    known = list(_block_at(keys[:-1]).model_fields)
+    known = list(_block_at(kind, keys[:-1]).model_fields)
     near = difflib.get_close_matches(str(keys[-1]), known, n=1)
     return near[0] if near else None
 
 
-def _block_at(keys: tuple[int | str, ...]) -> type[Record]:
+def _block_at(kind: type[Blocks], keys: tuple[int | str, ...]) -> type[Record]:
     """The block that stands under `keys` in the file."""
-    block: type[Record] = Params
+    block: type[Record] = kind
     for key in keys:
         annotation = block.model_fields[str(key)].annotation
         assert isinstance(annotation, type)

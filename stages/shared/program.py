@@ -1,4 +1,4 @@
-"""How a program of this project ends: one line and an exit code for what a user can mend."""
+"""How a program of this project ends: one line and an exit code for errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class UserError(Exception):
-    """Something that the person at the keyboard can mend.
+    """An error that the user can fix.
 
     Its text is the whole message: it names the file or the key, what was found and what was
     expected. Each module derives its own error from this one.
@@ -18,10 +18,10 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main` and turn the faults that a user can mend into one line and an exit code.
+    """Call `main` and turn errors that the user can fix into one line and an exit code.
 
     Args:
-        main: a stage's entry point.
+        main: the entry point of a stage or a tool.
 
     Raises:
         SystemExit: 1 after a `UserError` or an `OSError`, with its text on standard error.

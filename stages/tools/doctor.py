@@ -20,7 +20,7 @@ from typing import Any
 from stages.shared.network import cuda
 
 FITTING = ((3, 10), (3, 11), (3, 12))
-ENVIRONMENT_BYTES = 1_000_000_000
+ENVIRONMENT_BYTES = 1_300_000_000
 CACHE_BYTES = 500_000_000
 
 # Run by each candidate. Inside an activated environment it answers for the Python beneath, since

@@ -75,12 +75,16 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or IDX")
     parser.add_argument(
-        "--model", metavar="FILE", type=Path, default=model_file.PATH, help=f"{model_file.PATH}"
+        "--model",
+        metavar="FILE",
+        type=Path,
+        default=model_file.PATH,
+        help=f"the network to use ({model_file.PATH})",
     )
     parser.add_argument(
         "--explain", metavar="PNG", type=Path, help="draw what the network saw into this file"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(words)
 
 
@@ -92,13 +96,17 @@ def load(path: Path) -> list[Picture]:
         idx.IdxError: the file begins as IDX does, but is damaged.
         OSError: the file cannot be read at all.
     """
+    if not path.is_file():
+        raise PictureError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
     with path.open("rb") as file:
         is_idx = file.read(2) in (b"\0\0", b"\x1f\x8b")
     if not is_idx:
         return [Picture(path, 0, pictures.load(path), False)]
     array = idx.read(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
-        raise PictureError(f"{path}: {array.dtype} {array.shape}, expected images of uint8")
+        raise PictureError(
+            f"{path}: {array.dtype} {array.shape}, expected images: uint8 of (N, H, W) or (H, W)"
+        )
     stack = array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:])
     return [Picture(path, index, pixels, True) for index, pixels in enumerate(stack)]
 

@@ -5,11 +5,11 @@ Prints the `dvc exp run` line that it runs; words after NAME are added to that l
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import subprocess
-import sys
 from typing import Any
 
 from stages.shared import params
@@ -38,16 +38,25 @@ def _as_yaml(value: Any) -> str:
 
 
 def main() -> None:
-    if len(sys.argv) < 2:
-        raise UserError("usage: python -m stages.tools.recipe NAME [words for dvc exp run]")
-    name, *more = sys.argv[1:]
-    words = [*command(params.load(), name), *more]
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.recipe",
+        description="Run one of the recipes in params.yaml as an experiment of DVC.",
+    )
+    parser.add_argument("name", metavar="NAME", help="a key of `recipes` in params.yaml")
+    parser.add_argument("more", nargs=argparse.REMAINDER, help="more words for `dvc exp run`")
+    arguments = parser.parse_args()
+    words = [*command(params.load(), arguments.name), *arguments.more]
     # DVC takes the workspace as it is, so what an earlier recipe changed would count as well.
-    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"]).returncode:
+    changed = subprocess.run(
+        ["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], capture_output=True, text=True
+    )
+    if changed.returncode == 1:
         raise UserError(
             "params.yaml: differs from the last commit, and a recipe starts from that;"
             " `git restore params.yaml` or commit it first"
         )
+    if changed.returncode:
+        raise UserError(f"an experiment starts from a commit: {changed.stderr.strip()}")
     print(shlex.join(words), flush=True)
     os.execvp(words[0], words)
 

@@ -7,8 +7,8 @@ difference is an error.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,35 @@ def _git(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *words], capture_output=True, text=True)
 
 
+def _read(text: str) -> dict[str, Any]:
+    try:
+        lock = yaml.safe_load(text)
+    except yaml.YAMLError:
+        lock = None
+    if not isinstance(lock, dict) or not isinstance(lock.get("stages"), dict):
+        raise UserError(f"{LOCK}: not a lock file of DVC; `git restore {LOCK}` brings it back")
+    return lock
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.tools.same",
+        description="Say whether this machine gave the bytes of the last commit.",
+    )
+    parser.add_argument("--strict", action="store_true", help="a difference is an error")
+    strict: bool = parser.parse_args().strict
     committed = _git("show", f"HEAD:{LOCK}")
     if committed.returncode or _git("diff", "--quiet", "HEAD", "--", *INPUTS).returncode:
         return  # no commit to compare with, or another pipeline than the committed one
-    here = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
-    found = first_difference(yaml.safe_load(committed.stdout), here)
+    here = _read(LOCK.read_text(encoding="utf-8"))
+    found = first_difference(_read(committed.stdout), here)
     if found is None:
         return
     line = (
         f"this machine gives other bytes than the commit, first in {found};"
         ' stages/README.md, "The same bytes", says why that can be'
     )
-    if "--strict" in sys.argv[1:]:
+    if strict:
         raise UserError(line)
     print(line)
 

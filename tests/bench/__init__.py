@@ -1,1 +1,1 @@
-"""The benchmark: the same networks, batches, loss and optimizer in Jittor and in PyTorch."""
+"""What is measured: speed beside PyTorch, the recipes, the pipeline; and the pages that show it."""

@@ -158,12 +158,12 @@ class Jittor:
     def accuracy(self, seed: int) -> float:
         """On 10,000 held-out images, after the four epochs of the recipe `fast`."""
         runtime.use("cpu", seed=seed)
-        recipe = {"network": "compact", "batch_size": 256, "epochs": 4, "learning_rate": 0.2}
-        recipe |= {"nesterov": True, "schedule": "one_cycle", "seed": seed}
+        everything = params.load()
+        recipe = {**everything.recipes["fast"]["train"], "seed": seed}
         data = digits.load(Path("data/npy"), "train")
         held_out = digits.held_out(len(data), 10_000, seed)
         learner = _fresh("compact", *digits.mean_and_std(data, held_out))
-        settings = params.load().train.model_copy(update=recipe)
+        settings = everything.train.model_copy(update=recipe)
         events = list(loop.fit(learner, data, held_out, settings))
         return events[-1].accuracy  # type: ignore[union-attr]
 

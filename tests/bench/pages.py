@@ -10,6 +10,7 @@ where NAME is a key of `BLOCKS`. A test compares the pages with what this would 
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable
@@ -115,6 +116,7 @@ def written(page: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m tests.bench.pages", description=__doc__).parse_args()
     for name in PAGES:
         path = TOP / name
         path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

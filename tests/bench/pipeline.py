@@ -28,7 +28,7 @@ from stages.shared import idx
 from tests.bench import common
 from tests.bench.common import TOP, Side, machine, markdown
 
-STAGES = ("download", "decode", "train", "evaluate", "plot", "export")
+STAGES = ("check", "download", "decode", "train", "evaluate", "plot", "export")
 GROWTH = (1, 10, 100)  # times the 60,000 training images
 MEGABYTE = 1024
 
@@ -172,7 +172,6 @@ def growth(folder: Path, scratch: Path) -> list[dict[str, Any]]:
                 "decode_own_mb": decode.own_mb,
                 "train_seconds_per_thousand": 1000 / common.images_per_second(train.said),
                 "train_own_mb": train.own_mb,
-                "train_peak_mb": train.peak_mb,
             }
         )
         shutil.rmtree(place)

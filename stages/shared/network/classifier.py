@@ -1,4 +1,4 @@
-"""A network together with its description: from images to logits, and to and from its file."""
+"""A network together with its description: it maps images to logits, and is saved and loaded."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ class Classifier:
 
         Args:
             pixels: float32 (N, 1, H, W), from 0 to 255.
+
+        Returns:
+            float32 (N, 1, H, W).
         """
         return (pixels - 255 * self.description.mean) / (255 * self.description.std)
 

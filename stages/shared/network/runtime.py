@@ -27,7 +27,7 @@ from stages.shared.network.cuda import Cuda
 from stages.shared.program import UserError, run
 
 
-class RuntimeFault(UserError):
+class JittorError(UserError):
     """Jittor cannot be built here, or the device that was asked for is not there."""
 
 
@@ -55,7 +55,7 @@ def choose_device(asked: str, found: Cuda) -> Device:
         The device; "auto" takes the GPU where there is one.
 
     Raises:
-        RuntimeFault: "cuda" was asked for and is not usable. A run on the CPU in its place
+        JittorError: "cuda" was asked for and is not usable. A run on the CPU in its place
             would only look like what was asked.
     """
     if asked == "cpu":
@@ -63,7 +63,7 @@ def choose_device(asked: str, found: Cuda) -> Device:
     if found.usable:
         return Device("cuda", found.reason)
     if asked == "cuda":
-        raise RuntimeFault(f"params.yaml: device is 'cuda', but {found.reason}; use auto or cpu")
+        raise JittorError(f"params.yaml: a device is 'cuda', but {found.reason}; use auto or cpu")
     return Device("cpu", found.reason)
 
 
@@ -78,7 +78,7 @@ def use(asked: str, seed: int = 0) -> Device:
         The device that was taken, and why.
 
     Raises:
-        RuntimeFault: see `choose_device`.
+        JittorError: see `choose_device`.
     """
     device = choose_device(asked, _cuda)
     jt.flags.use_cuda = int(device.name == "cuda")
@@ -198,7 +198,7 @@ def _start() -> None:
         os.environ["nvcc_path"] = ""
         log = None if _is_built() else _build()
     if log:
-        raise RuntimeFault(f"Jittor's core could not be built; the compiler's output: {log}")
+        raise JittorError(f"Jittor's core could not be built; the compiler's output: {log}")
 
 
 def _load_utilities() -> None:
@@ -230,7 +230,7 @@ except UserError as fault:
 import jittor as jt  # noqa: E402
 from jittor import nn  # noqa: E402
 
-__all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use", "versions"]
+__all__ = ["Device", "JittorError", "choose_device", "jt", "nn", "use", "versions"]
 
 
 def versions() -> dict[str, str]:

@@ -83,8 +83,8 @@ pictures of another origin.
 
 {dataset.origin}
 
-{training_images:,} training images, of which {about.held_out:,} are held out to choose by;
-{found.images:,} test images, by which nothing is chosen.
+{training_images:,} training images, of which {about.held_out:,} are held out for validation;
+{found.images:,} test images, which are used for no choice.
 
 ![The first training images of each class](figures/samples.png)
 
@@ -115,8 +115,8 @@ How far its confidence can be believed:
 
 ## The hardest test images
 
-The most confident mistakes: what each is, what it was read as, how confidently, and its number in
-the test set, counted from 0.
+The most confident mistakes: what each is, what it was read as, how confidently, and its index in
+the test set, from 0.
 
 ![The most confident mistakes](figures/hardest.png)
 

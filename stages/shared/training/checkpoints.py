@@ -1,7 +1,7 @@
 """A run that was stopped, kept so that it can go on as if it had not been.
 
 A checkpoint carries the fingerprint of all that shapes the run: parameters, data, code, versions.
-Under another fingerprint it is not this run, and is left aside.
+One with another fingerprint belongs to another run, and is not used.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Checkpoints:
         self.path = folder / f"{run[:16]}.safetensors"
 
     def others(self) -> list[Path]:
-        """Checkpoints of other parameters, data or code, which this run leaves aside."""
+        """Checkpoints of other parameters, data or code, which this run does not use."""
         return sorted(path for path in self._folder.glob("*.safetensors") if path != self.path)
 
     def save(self, arrays: Arrays, progress: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """What the steps since the last `Step` did, on average.
+    """A point of the training curves: means over the steps since the point before.
 
     Attributes:
         step: optimizer steps taken since the start.

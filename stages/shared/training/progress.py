@@ -52,7 +52,7 @@ class Display:
         self._curves.end()
 
     def show(self, event: Event) -> None:
-        """Take up the next event of `loop.fit`."""
+        """Show and log one event of `loop.fit`."""
         if isinstance(event, Step):
             self._step(event)
         elif isinstance(event, Epoch):
