@@ -29,7 +29,16 @@ pytestmark = pytest.mark.slow
 TOP = Path(__file__).parents[1]
 PROGRAMS = sorted(path.stem for path in (TOP / "tests" / "kernels").glob("*.cc"))
 HEADERS = TOP / "stages" / "shared" / "network" / "kernels"
-AS_JITTOR = ["-Ofast", "-std=c++14", "-fopenmp", "-I", str(TOP)]
+AS_JITTOR = [
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-std=c++14",
+    "-fopenmp",
+    "-I",
+    str(TOP),
+]
 # Clang knows no `#pragma GCC unroll`, and vectorises nothing where a sanitizer watches.
 WATCHED = ["-O1", "-g", "-Wno-unknown-pragmas", "-Wno-pass-failed"]
 
