@@ -30,18 +30,18 @@ def cos(angle: _Angles) -> _Angles:
         It, within 1e-15.
     """
     square = angle * angle
-    rest = 1 - 0 * angle  # 1, in the shape of the angle
+    rest = 1.0 - 0.0 * angle  # 1, in the shape of the angle
     for k in range(28, 0, -2):
-        rest = 1 - square / ((k - 1) * k) * rest
+        rest = 1.0 - square / ((k - 1) * k) * rest
     return rest
 
 
 def sin(angle: _Angles) -> _Angles:
     """Compute the sine as `cos` does the cosine."""
     square = angle * angle
-    rest = 1 - 0 * angle
+    rest = 1.0 - 0.0 * angle
     for k in range(29, 1, -2):
-        rest = 1 - square / ((k - 1) * k) * rest
+        rest = 1.0 - square / ((k - 1) * k) * rest
     return angle * rest
 
 

@@ -296,9 +296,8 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     is rounded to six digits may still fall to another side.
     """
     below = logits - logits.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = below - elementary.log(
-        elementary.exp(below).sum(axis=1, keepdims=True)
-    )
+    total: NDArray[np.float64] = elementary.exp(below).sum(axis=1, keepdims=True)
+    result: NDArray[np.float64] = below - elementary.log(total)
     return result
 
 

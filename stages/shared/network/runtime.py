@@ -232,10 +232,10 @@ from jittor import nn  # noqa: E402
 # a product and a sum, and before gcc 13 also to round denormal numbers to zero, for all of the
 # process. With these flags each operation is that of IEEE 754, and so the same on every processor.
 # What the core itself was built with does not matter: it computes nothing.
-_IEEE = "-O3 -ffp-contract=off -fno-math-errno -fno-trapping-math"
-jt.flags.cc_flags = jt.flags.cc_flags.replace("-Ofast", _IEEE)
+IEEE = "-O3 -ffp-contract=off -fno-math-errno -fno-trapping-math"
+jt.flags.cc_flags = jt.flags.cc_flags.replace("-Ofast", IEEE)
 
-__all__ = ["Device", "RuntimeFault", "choose_device", "jt", "nn", "use", "versions"]
+__all__ = ["IEEE", "Device", "RuntimeFault", "choose_device", "jt", "nn", "use", "versions"]
 
 
 def versions() -> dict[str, str]:

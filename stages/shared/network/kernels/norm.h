@@ -136,14 +136,19 @@ struct BatchNorm {
                 most[2 * i * PW + j] = low > top ? low : top;
                 if (wanted) most_index[2 * i * PW + j] = low > top ? at + W : at;
             }
+        // The value and the index in loops of their own: gcc vectorises both then.
         #pragma omp simd
         for (int i = 0; i < POOLED; i++) {
-            float left = most[2 * i], right = most[2 * i + 1], v = right > left ? right : left;
+            const float left = most[2 * i], right = most[2 * i + 1];
+            const float v = right > left ? right : left;
             y[i] = RELU && !(v > 0) ? 0.f : v;
-            if (!wanted) continue;
+        }
+        if (!wanted) return;
+        #pragma omp simd
+        for (int i = 0; i < POOLED; i++) {
             // Both are read, though one is enough: gcc does not vectorise reads under a condition.
             const int left_index = most_index[2 * i], right_index = most_index[2 * i + 1];
-            index[i] = right > left ? right_index : left_index;
+            index[i] = most[2 * i + 1] > most[2 * i] ? right_index : left_index;
         }
     }
 

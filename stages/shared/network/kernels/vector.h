@@ -72,11 +72,11 @@ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr long round_up(long a, long b) { return (a + b - 1) / b * b; }
 
 // The sums of a and of a * b over `count` elements: LANES of each, element i in lane i % LANES,
-// which are then added in order.
+// of which the upper half is then added to the lower, until one is left.
 constexpr int LANES = 16;
 
 struct TwoSums {
-    double first = 0, product = 0;
+    float first, product;
 
     TwoSums(const float* a, const float* b, long count) {
         vec firsts[PARTS] = {}, products[PARTS] = {};
@@ -88,14 +88,23 @@ struct TwoSums {
             std::copy(b + i, b + count, rest_b);
             add(rest_a, rest_b, firsts, products);
         }
-        for (int lane = 0; lane < LANES; lane++) {
-            first += firsts[lane / V][lane % V];
-            product += products[lane / V][lane % V];
-        }
+        first = total(firsts);
+        product = total(products);
     }
 
    private:
     static constexpr int PARTS = LANES / V;
+
+    static float total(const vec (&sums)[PARTS]) {
+        float lanes[LANES];
+        for (int v = 0; v < PARTS; v++) store(lanes + v * V, sums[v]);
+        #pragma GCC unroll 4
+        for (int half = LANES / 2; half > 0; half /= 2)
+            #pragma GCC unroll 8
+            for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+        return lanes[0];
+    }
+
     static void add(const float* a, const float* b, vec (&firsts)[PARTS], vec (&products)[PARTS]) {
         #pragma GCC unroll 4
         for (int v = 0; v < PARTS; v++) {
