@@ -161,14 +161,18 @@ def test_linear_without_bias() -> None:
     assert_same(outcome(layer, noise(3, 9)), outcome(plain, noise(3, 9)))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("shape", [(64, 10), (1, 2), (5, 47)])
-def test_cross_entropy(shape: tuple[int, int]) -> None:
+def test_cross_entropy(
+    shape: tuple[int, int], smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = np.random.default_rng(0).integers(0, shape[1], shape[0]).astype(np.int32)
     results = []
-    for function in (kernels.cross_entropy, nn.cross_entropy_loss):
+    for _ in ("ours", "Jittor's"):
         logits = jt.array(noise(*shape) * 30)  # far enough apart to overflow a bare exponential
-        loss = function(logits, jt.array(labels)) * 3
+        loss = kernels.cross_entropy(logits, jt.array(labels), smoothing) * 3
         results.append({"loss": loss.numpy(), "d": jt.grad(loss, logits).numpy()})
+        monkeypatch.setattr(call, "usable", lambda *_: False)
     assert_same(results[0], results[1])
 
 
@@ -290,6 +294,7 @@ def test_under_cuda_no_cpu_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> 
         found |= {"loss": loss.numpy(), "dlogits": jt.grad(loss, logits).numpy()}
         layer = layers()[-1]
         kernels.SGD(layer.parameters(), 0.1).step(layer(jt.array(inputs[-1])).sum())
+        found["warped"] = kernels.warp(jt.array(inputs[0]), jt.array(noise(2, 2, 3))).numpy()
         average = jt.array(noise(6))
         kernels.update_ema([average], [jt.array(noise(6, seed=1))], 0.75)
         return found | {"weight": layer.weight.numpy(), "average": average.numpy()}
@@ -309,7 +314,7 @@ def test_there_is_one_door() -> None:
 
 def test_the_text_of_a_kernel_holds_what_it_must() -> None:
     """Jittor keys what it compiled by the text, which is to be the same in each clone."""
-    for name in ("conv", "linear", "norm", "loss", "sgd", "ema"):
+    for name in ("conv", "linear", "norm", "loss", "sgd", "ema", "warp"):
         text = call.source(name)
         assert str(Path(call.__file__).parents[4]) not in text
         assert '#include "' not in text
@@ -341,6 +346,15 @@ def test_update_ema(ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels.update_ema(held, [jt.array(array) for array in values], 0.75)
     for var, average, value in zip(held, averages, values, strict=True):
         np.testing.assert_allclose(var.numpy(), 0.75 * average + 0.25 * value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (13, 7)])
+def test_warp(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = jt.array(noise(5, 1, *size))
+    maps = jt.array(np.eye(2, 3, dtype=np.float32) + 0.4 * noise(5, 2, 3))
+    ours = kernels.warp(pixels, maps).numpy()
+    monkeypatch.setattr(call, "usable", lambda *_: False)
+    assert_same({"y": ours}, {"y": kernels.warp(pixels, maps).numpy()})
 
 
 def test_update_ema_of_nothing() -> None:
@@ -404,4 +418,5 @@ def test_an_empty_batch_reaches_no_kernel(monkeypatch: pytest.MonkeyPatch) -> No
     assert kernels.Conv(3, 2, 3, relu=True)(jt.array(noise(0, 3, 5, 5))).shape == [0, 2, 3, 3]
     assert kernels.BatchNorm(3, relu=True)(jt.array(noise(0, 3, 5, 5))).shape == [0, 3, 5, 5]
     kernels.cross_entropy(jt.array(noise(0, 3)), jt.array(np.zeros(0, np.int32)))
+    assert kernels.warp(jt.array(noise(0, 1, 5, 5)), jt.array(noise(0, 2, 3))).shape == [0, 1, 5, 5]
     kernels.cross_entropy(jt.array(noise(3, 0)), jt.array(np.zeros(3, np.int32)))

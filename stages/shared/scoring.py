@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
-from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
+from stages.shared import elementary
 from stages.shared.files import Record, RecordError, from_json, replacing
 from stages.shared.program import UserError
 
@@ -91,7 +91,7 @@ def predictions(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[An
     """
     logits, labels = _checked(logits, labels)
     predicted = logits.argmax(axis=1)
-    confidence = softmax(logits, axis=1)[np.arange(len(labels)), predicted]
+    confidence = elementary.exp(_log_softmax(logits)[np.arange(len(labels)), predicted])
     return Predictions(labels, predicted, confidence)
 
 
@@ -120,7 +120,7 @@ def score(
     result = predictions(logits, labels)
     # Stable, so that a tie falls as it does in argmax and top-2 is never below top-1.
     best_two = np.argsort(-logits, axis=1, kind="stable")[:, :2]
-    log_probability = log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    log_probability = _log_softmax(logits)[np.arange(len(labels)), labels]
     precision, recall, f1, images = precision_recall_fscore_support(
         labels, result.predicted, labels=range(len(class_names)), zero_division=np.nan
     )
@@ -177,8 +177,10 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     Returns:
         The lower and the upper bound, 0 to 1.
     """
-    interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    share, z = successes / trials, 1.959963984540054  # 95 % of a normal distribution within +-z
+    spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    low, high = (share + z * z / (2 * trials) + sign * spread for sign in (-1, 1))
+    return max(0.0, low / (1 + z * z / trials)), min(1.0, high / (1 + z * z / trials))
 
 
 def write(folder: Path, scores: Scores, result: Predictions) -> None:
@@ -285,6 +287,18 @@ def _text(path: Path) -> str:
         raise ScoringError(f"{path}: no such file; `dvc repro evaluate` makes it") from None
     except UnicodeDecodeError:
         raise ScoringError(f"{path}: not text") from None
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithms of the probabilities of all classes, for each row of logits.
+
+    By our own functions: where SciPy's differ in the last bit between two machines, a number that
+    is rounded to six digits may still fall to another side.
+    """
+    below = logits - logits.max(axis=1, keepdims=True)
+    total: NDArray[np.float64] = elementary.exp(below).sum(axis=1, keepdims=True)
+    result: NDArray[np.float64] = below - elementary.log(total)
+    return result
 
 
 def _checked(

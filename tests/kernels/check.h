@@ -4,7 +4,9 @@
 
 #include <cmath>
 #include <cstdarg>
+#include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 namespace check {
@@ -43,11 +45,24 @@ inline Floats numbers(size_t count, float low = -1, float high = 1) {
     return result;
 }
 
+// FNV-1a of the bytes of an array, on a processor that is little-endian as all of ours are.
+inline uint64_t digest(const Floats& array) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (float value : array) {
+        unsigned char bytes[sizeof value];
+        memcpy(bytes, &value, sizeof value);
+        for (unsigned char byte : bytes) hash = (hash ^ byte) * 0x100000001b3u;
+    }
+    return hash;
+}
+
 inline Floats unwritten(size_t count) { return Floats(count, UNWRITTEN); }
 
+// Prints the digest of `fast`, which is to be the same for every target and number of threads.
 // Counts and prints a failure where the two differ by more than `tolerance` of the largest value.
 inline void same(const char* name, const Floats& plain, const Floats& fast,
                  double tolerance = 2e-5) {
+    printf("%s: %s %016llx\n", shape_text(), name, (unsigned long long)digest(fast));
     double largest = 1e-3, worst = 0;
     size_t at = 0;
     for (size_t i = 0; i < plain.size(); i++) {

@@ -230,7 +230,15 @@ except UserError as fault:
 import jittor as jt  # noqa: E402
 from jittor import nn  # noqa: E402
 
-__all__ = ["Device", "JittorError", "choose_device", "jt", "nn", "use", "versions"]
+# Jittor compiles kernels with -Ofast, which leaves much to the compiler: in which order to add,
+# whether to divide by an approximation (of which Intel's and AMD's are not the same), where to fuse
+# a product and a sum, and before gcc 13 also to round denormal numbers to zero, for all of the
+# process. With these flags each operation is that of IEEE 754, and so the same on every processor.
+# What the core itself was built with does not matter: it computes nothing.
+IEEE = "-O3 -ffp-contract=off -fno-math-errno -fno-trapping-math"
+jt.flags.cc_flags = jt.flags.cc_flags.replace("-Ofast", IEEE)
+
+__all__ = ["IEEE", "Device", "JittorError", "choose_device", "jt", "nn", "use", "versions"]
 
 
 def versions() -> dict[str, str]:

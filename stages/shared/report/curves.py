@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stages.shared.curves import Series
@@ -16,9 +17,15 @@ from stages.shared.report.style import BLUE, PERCENT, VERMILION, WIDTH, style
 
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Take the moving average of (N,) values, centred; at the ends over those that there are."""
-    weights = np.ones(min(window, len(values)))
-    total = np.convolve(values, weights, mode="same")
-    return total / np.convolve(np.ones(len(values)), weights, mode="same")
+    window = min(window, len(values))
+
+    def sums(array: NDArray[np.float64]) -> NDArray[np.float64]:
+        # np.convolve leaves long sums to BLAS, which adds in another order on each processor.
+        padded = np.pad(array, (window // 2, (window - 1) // 2))
+        result: NDArray[np.float64] = sliding_window_view(padded, window).sum(axis=1)
+        return result
+
+    return sums(values) / sums(np.ones(len(values)))
 
 
 def loss_curve(train: Series, validation: Series, window: int) -> Figure:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.network.runtime import jt, nn
+from stages.shared import elementary
+from stages.shared.network import kernels
+from stages.shared.network.runtime import jt
 from stages.shared.params import Augment
 
 
@@ -28,7 +30,7 @@ def matrices(
     turn = np.deg2rad(settings.rotate) * draw[0]
     size_x, size_y = 1 + settings.scale * draw[1], 1 + settings.scale * draw[2]
     slant = settings.shear * draw[3]
-    cos, sin = np.cos(turn), np.sin(turn)
+    cos, sin = elementary.cos(turn), elementary.sin(turn)
     height, width = image_size
     rows = [
         [cos * size_x, (slant * cos - sin) * size_y, 2 * settings.shift / width * draw[4]],
@@ -47,5 +49,4 @@ def warp(pixels: jt.Var, maps: NDArray[np.float32]) -> jt.Var:
     Returns:
         float32 (N, 1, H, W).
     """
-    grid = nn.affine_grid(jt.array(maps), pixels.shape, align_corners=False)
-    return nn.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return kernels.warp(pixels, jt.array(maps))

@@ -12,7 +12,7 @@ from stages.shared import digits
 from stages.shared.digits import Digits, Images, Indices, Labels
 from stages.shared.network import kernels
 from stages.shared.network.classifier import Classifier
-from stages.shared.network.runtime import jt, nn
+from stages.shared.network.runtime import jt
 from stages.shared.params import Train
 from stages.shared.program import UserError
 from stages.shared.training import augmentation, schedules
@@ -164,15 +164,8 @@ def _inputs(state: State, images: Images) -> jt.Var:
 
 
 def _loss(logits: jt.Var, labels: Labels, smoothing: float) -> jt.Var:
-    """Mean cross-entropy, with labels smoothed after Szegedy et al., "Rethinking the Inception
-    Architecture", CVPR 2016: a share of each goes to all classes alike.
-    """
-    targets = jt.array(labels.astype(np.int32))
-    loss = kernels.cross_entropy(logits, targets)
-    if smoothing:
-        uniform = -nn.log_softmax(logits, dim=1).mean()
-        loss = (1 - smoothing) * loss + smoothing * uniform
-    return loss
+    """Mean cross-entropy of a batch; labels of any integer type."""
+    return kernels.cross_entropy(logits, jt.array(labels.astype(np.int32)), smoothing)
 
 
 def _correct(logits: jt.Var, labels: Labels) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from stages.shared import elementary
+
 WARM_UP = 0.25  # the share of one_cycle's steps in which the rate rises
 _START = 0.04  # where it rises from, as a share of the highest
 
@@ -27,4 +29,4 @@ def learning_rate(schedule: str, highest: float, step: int, steps: int) -> float
     rise = WARM_UP * steps if schedule == "one_cycle" else 0.0
     if step < rise:
         return highest * (_START + (1 - _START) * step / rise)
-    return highest * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+    return highest * 0.5 * (1 + elementary.cos(math.pi * (step - rise) / (steps - rise)))

@@ -1,4 +1,4 @@
-"""Jittor's layers, loss and optimizer, and averages, with CPU kernels that use all cores.
+"""Jittor's layers, loss and optimizer, averages, and moved images, on all cores of the CPU.
 
 Each is a Python file beside a C++ file of the same name, which begins with the plain formula.
 """
@@ -9,5 +9,6 @@ from stages.shared.network.kernels.linear import Linear
 from stages.shared.network.kernels.loss import cross_entropy
 from stages.shared.network.kernels.norm import BatchNorm
 from stages.shared.network.kernels.sgd import SGD
+from stages.shared.network.kernels.warp import warp
 
-__all__ = ["SGD", "BatchNorm", "Conv", "Linear", "cross_entropy", "update_ema"]
+__all__ = ["SGD", "BatchNorm", "Conv", "Linear", "cross_entropy", "update_ema", "warp"]

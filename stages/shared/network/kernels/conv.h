@@ -130,7 +130,7 @@ struct Conv {
         if (rest) work(std::integral_constant<int, rest ? rest : 1>(), P - rest);
     }
 
-    // sums[i][v] += sum over k < count of w[k][v] * x(i, k)
+    // sums[i][v] += sum over k < count of w[k][v] * x(i, k), one after the other
     template <int n, int columns, class Operand>
     static void add_products(vec (&sums)[n][columns], int count, const float* w, Operand x) {
         for (int k = 0; k < count; k++, w += columns * V) {
@@ -140,7 +140,7 @@ struct Conv {
             #pragma GCC unroll 12
             for (int i = 0; i < n; i++)
                 #pragma GCC unroll 4
-                for (int v = 0; v < columns; v++) sums[i][v] += wv[v] * x(i, k);
+                for (int v = 0; v < columns; v++) sums[i][v] = fma(wv[v], all(x(i, k)), sums[i][v]);
         }
     }
 
@@ -306,7 +306,8 @@ struct Conv {
                 #pragma GCC unroll 12
                 for (int i = 0; i < PAIRS; i++)
                     #pragma GCC unroll 4
-                    for (int v = 0; v < COLUMNS_W; v++) sums[i][v] += dv[v] * from[i][j];
+                    for (int v = 0; v < COLUMNS_W; v++)
+                        sums[i][v] = fma(dv[v], all(from[i][j]), sums[i][v]);
             }
         }
         #pragma GCC unroll 12

@@ -87,7 +87,7 @@ inline void forward_tile(const float* x, long x_row, const float* w, long w_row,
         #pragma GCC unroll 4
         for (int r = 0; r < lines; r++)
             #pragma GCC unroll 4
-            for (int v = 0; v < n; v++) acc[r][v] += xv[v] * w[r * w_row + k];
+            for (int v = 0; v < n; v++) acc[r][v] = fma(xv[v], all(w[r * w_row + k]), acc[r][v]);
     }
     #pragma GCC unroll 4
     for (int r = 0; r < lines; r++)
@@ -171,7 +171,7 @@ inline void product_tile(const float* a, long a_c, long a_m, const float* x, lon
         #pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
             #pragma GCC unroll 4
-            for (int v = 0; v < n; v++) acc[r][v] += xv[v] * a[r * a_m];
+            for (int v = 0; v < n; v++) acc[r][v] = fma(xv[v], all(a[r * a_m]), acc[r][v]);
     }
     #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)

@@ -104,8 +104,8 @@ struct BatchNorm {
         }
     }
 
-    // The kernels. Planes are summed each on their own and then in order, so that
-    // the last bit does not depend on the number of threads.
+    // The kernels. Planes are summed each on their own and then in order, so that the last bit does
+    // not depend on the number of threads.
 
     // For both halves of a pooled plane's squares: the larger, and its index.
     struct Room {
@@ -136,28 +136,27 @@ struct BatchNorm {
                 most[2 * i * PW + j] = low > top ? low : top;
                 if (wanted) most_index[2 * i * PW + j] = low > top ? at + W : at;
             }
+        // The value and the index in loops of their own: gcc vectorises both then.
         #pragma omp simd
         for (int i = 0; i < POOLED; i++) {
-            float left = most[2 * i], right = most[2 * i + 1], v = right > left ? right : left;
+            const float left = most[2 * i], right = most[2 * i + 1];
+            const float v = right > left ? right : left;
             y[i] = RELU && !(v > 0) ? 0.f : v;
-            if (!wanted) continue;
+        }
+        if (!wanted) return;
+        #pragma omp simd
+        for (int i = 0; i < POOLED; i++) {
             // Both are read, though one is enough: gcc does not vectorise reads under a condition.
             const int left_index = most_index[2 * i], right_index = most_index[2 * i + 1];
-            index[i] = right > left ? right_index : left_index;
+            index[i] = most[2 * i + 1] > most[2 * i] ? right_index : left_index;
         }
     }
 
-    // sums[0] of x and sums[1] of its squares, for one plane. Always inlined, as is grad_sums:
-    // where the loop is a function of its own, gcc under -Ofast adds in another order.
-    inline __attribute__((always_inline)) static void plane_sums(const float* x, float* sums) {
-        float sum = 0, squares = 0;
-        #pragma omp simd reduction(+ : sum, squares)
-        for (int i = 0; i < SIZE; i++) {
-            sum += x[i];
-            squares += x[i] * x[i];
-        }
-        sums[0] = sum;
-        sums[1] = squares;
+    // sums[0] of x and sums[1] of its squares, for one plane.
+    static void plane_sums(const float* x, float* sums) {
+        const TwoSums of(x, x, SIZE);
+        sums[0] = of.first;
+        sums[1] = of.product;
     }
 
     // The two sums of channel c over all its planes.
@@ -220,19 +219,17 @@ struct BatchNorm {
 
     // With g as in plain_grad: sums[0] of g and sums[1] of g (x - mean) * inverse, for one plane.
     template <class Index>
-    inline __attribute__((always_inline)) static void grad_sums(const float* x, float mean,
-                                                                float inverse, const float* dy,
-                                                                const float* y, const Index* index,
-                                                                float* sums) {
-        float sum = 0, product = 0;
-        #pragma omp simd reduction(+ : sum, product)
+    static void grad_sums(const float* x, float mean, float inverse, const float* dy,
+                          const float* y, const Index* index, float* g, float* centred,
+                          float* sums) {
+        #pragma omp simd
         for (int i = 0; i < POOLED; i++) {
-            float g = RELU && !(y[i] > 0) ? 0.f : dy[i];
-            sum += g;
-            product += g * (x[POOL == 2 ? index[i] : i] - mean);
+            g[i] = RELU && !(y[i] > 0) ? 0.f : dy[i];
+            centred[i] = x[POOL == 2 ? index[i] : i] - mean;
         }
-        sums[0] = sum;
-        sums[1] = product * inverse;
+        const TwoSums of(g, centred, POOLED);
+        sums[0] = of.first;
+        sums[1] = of.product * inverse;
     }
 
     // dx of one plane = scale * g + by_x * x + rest.
@@ -256,10 +253,12 @@ struct BatchNorm {
         float* slopes = scratch<1>(C * 2);
         #pragma omp parallel
         {
+            float* g = scratch<4>(POOLED);
+            float* centred = scratch<5>(POOLED);
             #pragma omp for schedule(static)
             for (long p = 0; p < N * C; p++)
                 grad_sums(x + p * SIZE, mean[p % C], inverse[p % C], dy + p * POOLED,
-                          y + p * POOLED, index + p * POOLED, sums + p * 2);
+                          y + p * POOLED, index + p * POOLED, g, centred, sums + p * 2);
             #pragma omp single
             for (int c = 0; c < C; c++) {
                 const Sums of(N, c, sums);

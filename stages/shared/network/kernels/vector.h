@@ -1,5 +1,10 @@
-// What the kernels share: a vector as wide as the processor's registers, scratch memory, and
-// matrices turned over.
+// What the kernels share: a vector as wide as the processor's registers, sums in a fixed order,
+// scratch memory, and matrices turned over.
+//
+// A kernel gives the same bytes on every processor. So each output is one chain of additions, or a
+// fixed number of them, whatever V and the number of threads are; a multiply-add that rounds once
+// is said by fma(); and it is compiled such that nothing else is fused or put in another order (see
+// runtime.py).
 //
 // It has no test program of its own; those of the other headers use it. Jittor compiles as C++14,
 // and is given this text in place of the line that includes it (see call.py). Jittor puts
@@ -11,9 +16,16 @@
 #ifndef KERNELS_VECTOR_H
 #define KERNELS_VECTOR_H
 
+#if defined(__AVX512F__) || defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 #include <omp.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <vector>
@@ -37,11 +49,71 @@ typedef int indices __attribute__((vector_size(4 * V)));
 
 inline vec load(const float* p) { return *(const unaligned*)p; }
 inline void store(float* p, vec v) { *(unaligned*)p = v; }
+inline vec all(float value) { return value - vec{}; }  // less 0 and not plus 0, which turns -0 to 0
+
+// a * b + c, rounded once. By name, since compilers choose for themselves where to fuse the two:
+// gcc fuses less where it tunes for AMD. A processor that cannot do it is slow here, and right.
+inline vec fma(vec a, vec b, vec c) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX__) && defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    for (int i = 0; i < V; i++) c[i] = std::fma(a[i], b[i], c[i]);
+    return c;
+#endif
+}
 
 // By value: std::min would want the address of sizes that are known when this is compiled.
 constexpr long least(long a, long b) { return a < b ? a : b; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr long round_up(long a, long b) { return (a + b - 1) / b * b; }
+
+// The sums of a and of a * b over `count` elements: LANES of each, element i in lane i % LANES,
+// of which the upper half is then added to the lower, until one is left.
+constexpr int LANES = 16;
+
+struct TwoSums {
+    float first, product;
+
+    TwoSums(const float* a, const float* b, long count) {
+        vec firsts[PARTS] = {}, products[PARTS] = {};
+        long i = 0;
+        for (; i + LANES <= count; i += LANES) add(a + i, b + i, firsts, products);
+        if (i < count) {
+            float rest_a[LANES] = {}, rest_b[LANES] = {};
+            std::copy(a + i, a + count, rest_a);
+            std::copy(b + i, b + count, rest_b);
+            add(rest_a, rest_b, firsts, products);
+        }
+        first = total(firsts);
+        product = total(products);
+    }
+
+   private:
+    static constexpr int PARTS = LANES / V;
+
+    static float total(const vec (&sums)[PARTS]) {
+        float lanes[LANES];
+        for (int v = 0; v < PARTS; v++) store(lanes + v * V, sums[v]);
+        #pragma GCC unroll 4
+        for (int half = LANES / 2; half > 0; half /= 2)
+            #pragma GCC unroll 8
+            for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
+        return lanes[0];
+    }
+
+    static void add(const float* a, const float* b, vec (&firsts)[PARTS], vec (&products)[PARTS]) {
+        #pragma GCC unroll 4
+        for (int v = 0; v < PARTS; v++) {
+            const vec x = load(a + v * V);
+            firsts[v] += x;
+            products[v] = fma(x, load(b + v * V), products[v]);
+        }
+    }
+};
 
 inline void clear(float* p, size_t count) { memset(p, 0, count * sizeof(float)); }
 inline void copy(float* to, const float* from, size_t count) {
