@@ -16,7 +16,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from stages.shared import scoring
+import yaml
+
+from stages.shared import model_file, scoring
 from stages.tools import score
 from tests.bench import comparison, pipeline, recipes
 from tests.bench.common import TOP, markdown
@@ -30,6 +32,13 @@ _BLOCK = re.compile(
 
 def _json(name: str) -> Any:
     return json.loads((TOP / f"tests/bench/{name}.json").read_text(encoding="utf-8"))
+
+
+def _locked(path: str) -> str:
+    """The MD5 of an output, as dvc.lock has it."""
+    stages = yaml.safe_load((TOP / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    outs = [out for stage in stages for out in stage["outs"]]
+    return next(str(out["md5"]) for out in outs if out["path"] == path)
 
 
 def _recipes(head: list[str]) -> str:
@@ -75,7 +84,10 @@ def _indented(text: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "score": lambda: _indented(score.summary(scoring.read_scores(TOP / scoring.FOLDER))),
+    "score": lambda: _indented(
+        score.summary(scoring.read_scores(TOP / scoring.FOLDER))
+        + f"\nmd5sum {model_file.PATH}   {_locked(str(model_file.PATH))}"
+    ),
     "recipes": lambda: _recipes(
         ["recipe", "network", "test accuracy, mean ± sd", "n", "training time, 2 cores"]
     ),
@@ -112,7 +124,7 @@ def written(page: str) -> str:
     Raises:
         KeyError: it has a block that is not known here.
     """
-    return _BLOCK.sub(lambda m: f"{m['name']}{m['open']}\n{BLOCKS[m['name']]()}\n\n", page)
+    return _BLOCK.sub(lambda m: f"{m['name']}{m['open']}{BLOCKS[m['name']]()}\n", page)
 
 
 def main() -> None:
