@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stages.shared.network import runtime
@@ -87,3 +88,20 @@ def test_a_broken_nvcc_does_not_break_a_cpu_run(tmp_path: Path, name: str) -> No
     )
     assert result.returncode == 0, result.stderr
     assert "it will compute on" in result.stdout
+
+
+@pytest.mark.slow
+def test_operations_are_those_of_ieee_754() -> None:
+    """A number too small for all bits of a float is not rounded to zero, nor is a sum reordered."""
+    runtime.use("cpu")
+    small = np.array([1e-40, -7e-42], np.float32)
+    halves = (small.astype(float) / 2).astype(np.float32).tolist()
+    assert all(halves)
+    assert (runtime.jt.array(small) * 0.5).numpy().tolist() == halves
+    assert (small * np.float32(0.5)).tolist() == halves  # the process is not set otherwise either
+    x = np.array([0.1, 0.7, 1e8, 3e-7], np.float32)
+    var = runtime.jt.array(x)
+    assert ((var + 1e8) - 1e8).numpy().tolist() == (
+        (x + np.float32(1e8)) - np.float32(1e8)
+    ).tolist()
+    assert (1 / var).numpy().tolist() == (np.float32(1) / x).tolist()

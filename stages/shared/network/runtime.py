@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -242,12 +241,8 @@ __all__ = ["IEEE", "Device", "JittorError", "choose_device", "jt", "nn", "use", 
 
 
 def versions() -> dict[str, str]:
-    """The programs that a result depends on."""
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "jittor": jt.__version__,
-    }
+    """The packages that the weights depend on."""
+    return {"numpy": np.__version__, "jittor": jt.__version__}
 
 
 def main() -> None:
