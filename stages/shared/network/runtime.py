@@ -94,9 +94,6 @@ def _settings() -> dict[str, str]:
         "cache_name": "default",
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
-        # How often a thread of OpenMP looks for work before it sleeps. As it comes, gcc's threads
-        # look for milliseconds, and two trainings on the same cores keep each other from working.
-        "GOMP_SPINCOUNT": "1000",
         # Jittor installs its own handler for Ctrl-C, unless this variable of Jupyter's is there.
         # Here `program` handles Ctrl-C.
         "JPY_PARENT_PID": "0",
