@@ -5,8 +5,8 @@ It agrees with the plain loop beside it, and gives the same bytes everywhere.
 To add a kernel called NAME:
 
 1. stages/shared/network/kernels/NAME.h: the plain loop, in double precision, then the fast one.
-2. NAME.py beside it: the check of what the kernel can take, Jittor's own way for all else, and the
-   launch through `call.call`; tests/test_kernels.py compares it with Jittor.
+2. NAME.py beside it: the check of what the kernel can take, a fall-back to Jittor for all else, and
+   the launch through `call.call`; tests/test_kernels.py compares it with Jittor.
 3. tests/kernels/NAME.cc: a table of shapes (1, odd, larger than a tile), each computed both ways.
    This test and `make lint` find it there.
 

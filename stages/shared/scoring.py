@@ -29,8 +29,8 @@ class ScoringError(UserError):
 class Predictions(NamedTuple):
     """What a network said about each of N images, in their order."""
 
-    actual: NDArray[np.int64]  # (N,), class numbers
-    predicted: NDArray[np.int64]  # (N,), class numbers
+    actual: NDArray[np.int64]  # (N,), class indices
+    predicted: NDArray[np.int64]  # (N,), class indices
     confidence: NDArray[np.float64]  # (N,), the probability given to `predicted`, 0 to 1
 
 
@@ -45,7 +45,7 @@ class Calibration(NamedTuple):
 
 
 class ClassScores(Record):
-    """The scores of one class: shares from 0 to 1, or None where it is a share of nothing."""
+    """The scores of one class, 0 to 1; None where the denominator is 0."""
 
     images: int
     precision: float | None
@@ -59,12 +59,12 @@ class Scores(Record):
     Attributes:
         images: how many were scored.
         errors: how many of them were misread.
-        accuracy: share read correctly.
-        top2_accuracy: share whose class is among the likeliest two.
+        accuracy: share that was classified correctly.
+        top2_accuracy: share whose class is one of the two most likely.
         loss: mean cross-entropy, in nats.
         calibration_error: see `calibrate`.
         macro_f1: mean of the f1 of those classes that have one.
-        per_class: by the name of the class, in the order of their numbers.
+        per_class: by class name, in the order of the class indices.
     """
 
     images: int

@@ -21,9 +21,9 @@ def confusion(
     The diagonal has no colour, since on a scale that holds it every mistake would be white.
 
     Args:
-        actual: (N,) integers, class numbers.
-        predicted: (N,) integers, class numbers.
-        class_names: in the order of their numbers.
+        actual: (N,) integers, class indices.
+        predicted: (N,) integers, class indices.
+        class_names: in the order of the class indices.
     """
     size = len(class_names)
     counts = np.zeros((size, size), dtype=np.int64)

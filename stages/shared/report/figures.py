@@ -32,7 +32,7 @@ def draw(
         series: the curves named in `CURVES`.
         train: where the samples are taken from.
         test: the images that `result` is about.
-        class_names: in the order of their numbers.
+        class_names: in the order of the class indices.
         result: a prediction for each test image.
         window: points in the moving average of the curves.
     """

@@ -23,8 +23,8 @@ def samples(
 
     Args:
         images: uint8 (N, H, W), light on dark.
-        labels: (N,) integers, class numbers.
-        class_names: in the order of their numbers.
+        labels: (N,) integers, class indices.
+        class_names: in the order of the class indices.
     """
     columns = _SAMPLES
     cells = np.full((len(class_names), columns), -1)
@@ -46,7 +46,7 @@ def most_confident(
     """Find, for each pair of an actual and a predicted class, the image most surely read so.
 
     Args:
-        result: of N images, class numbers from 0 to size - 1.
+        result: of N images, class indices from 0 to size - 1.
         size: how many classes there are.
 
     Returns:
@@ -73,7 +73,7 @@ def mistakes(
     Args:
         images: uint8 (N, H, W), light on dark.
         result: what was read in each of them.
-        class_names: in the order of their numbers.
+        class_names: in the order of the class indices.
     """
     size = len(class_names)
     cells = most_confident(result, size)
@@ -107,7 +107,7 @@ def hardest(
     Args:
         images: uint8 (N, H, W), light on dark.
         result: what was read in each of them.
-        class_names: in the order of their numbers.
+        class_names: in the order of the class indices.
     """
     actual, predicted, confidence = result
     surest = np.argsort(-confidence, kind="stable")

@@ -1,6 +1,6 @@
-"""Jittor's layers, loss and optimizer, averages, and moved images, on all cores of the CPU.
+"""Layers, loss, optimizer, EMA and warp with kernels for all cores of the CPU.
 
-Each is a Python file beside a C++ file of the same name, which begins with the plain formula.
+Each NAME.py is the Python side of NAME.h, which begins with the plain formula.
 """
 
 from stages.shared.network.kernels.conv import Conv

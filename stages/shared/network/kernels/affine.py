@@ -1,4 +1,4 @@
-"""What a convolution and a linear layer share: three kernels of the same arrays."""
+"""The autograd function that the convolution and the linear layer share."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Lines(NamedTuple):
 
 
 class Affine(jt.Function):
-    """y = x * weight + bias, with ReLU on it if wanted, and its gradients.
+    """y = layer(x, weight) + bias, then ReLU if wanted; forward and backward are C++ functions.
 
     Args:
         header: the C++ file.
-        lines: what it is called with.
+        lines: how its three functions are called.
         shape: of y.
         relu: the kernels do ReLU, so that the gradients read y.
     """

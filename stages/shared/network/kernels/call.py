@@ -1,4 +1,4 @@
-"""The one door to the CPU kernels: whether they apply, and how Jittor is given them."""
+"""Whether a CPU kernel can be used, and the one function that runs it, through `jt.code`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ def fits(*counts: int) -> bool:
     return max(counts) < 2**31
 
 
-def jittors_way(y: jt.Var, relu: bool, pool: int = 1) -> jt.Var:
-    """What a kernel does to a layer's output in its own pass, by Jittor's ops.
+def fallback(y: jt.Var, relu: bool, pool: int = 1) -> jt.Var:
+    """Apply ReLU and max-pooling with Jittor's ops, after Jittor's own layer.
 
     Args:
         y: float (N, C) or (N, C, H, W), as Jittor's layer gave it.
         relu: replace what is negative by 0.
         pool: 2 halves height and width, keeping the maximum of each 2 x 2 square.
+
+    Returns:
+        float (N, C), or (N, C, H // pool, W // pool).
     """
     y = nn.relu(y) if relu else y
     return nn.Pool(pool)(y) if pool > 1 else y

@@ -20,8 +20,8 @@ namespace {
 // it the gradients do not read y.
 //
 // How the kernels go about it: vectors run over channels, whose number is mostly a multiple of a
-// vector's width, while images end anywhere. The weights are turned over for that once a call, and
-// each image's result is turned back.
+// vector's width, while images end anywhere. The weights are transposed for that once per call, and
+// each image's result is transposed back.
 template <int C, int H, int W, int O, int KH, int KW, int SY, int SX, int PY, int PX, bool BIAS,
           bool RELU>
 struct Conv {
@@ -207,11 +207,10 @@ struct Conv {
         }
     }
 
-    // Gradient of x: what dy at each position means for each tap is added to the pixel that the tap
-    // read.
+    // Gradient of x: at each position each tap adds its part of dy to the pixel that it read.
 
-    // The pixel that tap t reads at position p; on the padding, one beyond the last, which takes
-    // what nobody wants.
+    // The pixel that tap t reads at position p; for the padding a spare one after the last, which
+    // is dropped.
     static int pixel(int t, int p) {
         const int y = p / OW * SY + t / KW - PY, x = p % OW * SX + t % KW - PX;
         return y < 0 || y >= H || x < 0 || x >= W ? H * W : y * W + x;
@@ -227,7 +226,7 @@ struct Conv {
                             c % BLOCK_C] = c < C ? w[((long)o * C + c) * T + t] : 0.f;
     }
 
-    // Adds what dy at n positions means for one tap and one block of channels.
+    // Adds the part of dy at n positions that belongs to one tap and one block of channels.
     template <int n>
     static void grad_x_tile(const float* dy, const int* pixels, const float* w, float* dx) {
         vec sums[n][COLUMNS_C] = {};
@@ -275,7 +274,7 @@ struct Conv {
     // busy, and cost little memory.
     static constexpr int GROUPS = 16;
     // So many positions at a time that their rows of dy, 32 KB for 64 outputs, stay in the nearest
-    // cache while all weights go by. Small images are taken TOGETHER, of large ones a STRIP of
+    // cache while all weights are read. Small images are taken TOGETHER, of large ones a STRIP of
     // rows.
     static constexpr int NEAR = 128;
     static constexpr int STRIP = NEAR / OW > 1 ? NEAR / OW : 1, TOGETHER = ceil_div(NEAR, P);

@@ -60,10 +60,10 @@ def _plan(
 
 
 class Conv(nn.Conv):
-    """`jittor.nn.Conv`, with kernels of its own on the CPU.
+    """`jittor.nn.Conv`, with this project's kernels on the CPU.
 
     Groups, dilation, CUDA, other types than float32, empty arrays, and images of so many numbers
-    that an `int` of C++ cannot count them take Jittor's own way.
+    that an `int` of C++ cannot count them fall back to Jittor's implementation.
 
     Args:
         relu: replace what is negative in the output by 0, in the same pass.
@@ -78,7 +78,7 @@ class Conv(nn.Conv):
         """Map float32 (N, C, H, W) to float32 (N, O, H', W')."""
         plan = self._plan(x)
         if plan is None:
-            return call.jittors_way(super().execute(x), self.relu)
+            return call.fallback(super().execute(x), self.relu)
         bias = [] if self.bias is None else [self.bias]
         shape = (x.shape[0], self.out_channels, *plan.positions)
         return Affine("conv", plan.lines, shape, self.relu)(x, self.weight, *bias)

@@ -27,7 +27,7 @@ inline void plain_update_ema(const Average& a, double decay) {
 
 // The kernel.
 
-// One array's share of this thread. Nobody waits at its end: no array needs another.
+// This thread's part of one array. No barrier at its end: no array needs another.
 inline void ema_share(long count, const float* __restrict__ averages,
                       const float* __restrict__ values, float* __restrict__ new_averages,
                       float decay) {

@@ -11,7 +11,7 @@ from stages.shared.network.runtime import jt
 def update_ema(averages: Sequence[jt.Var], values: Sequence[jt.Var], decay: float) -> None:
     """Move each average towards its value: average = decay * average + (1 - decay) * value.
 
-    CUDA, other types than float32, and empty arrays take Jittor's own way.
+    CUDA, other types than float32, and empty arrays fall back to Jittor's implementation.
 
     Args:
         averages: changed in place, any shapes.

@@ -64,11 +64,11 @@ struct Linear {
                        float* dw, float* dbias);
 };
 
-// Forward. x is turned over first, so that a vector holds one pixel of V images, and a tile of
+// Forward. x is transposed first, so that a vector holds one pixel of V images, and a tile of
 // LINES outputs for up to MOST such vectors is summed in registers: with the MOST pixels and one
 // weight they are 21 of 32 registers, or 11 of 16.
 constexpr int LINES = 4, MOST = REGISTERS == 32 ? 4 : 2;
-// Pixels go by in chunks, so that what all the tiles read of x and w stays in the nearest cache.
+// Pixels are taken in chunks, so that what all the tiles read of x and w stays in the L1 cache.
 constexpr int CHUNK = 256;
 
 // sums[r][v] += sum over k < count of x[k][v] * w[r][k], for n vectors of images.
@@ -107,7 +107,7 @@ inline void forward_lines(const float* x, long x_row, const float* w, long w_row
         forward_tile<lines, 1>(x + v * V, x_row, w, w_row, count, sums + v * V);
 }
 
-// The sums of outputs first to last - 1, from x turned over.
+// The sums of outputs first to last - 1, from the transposed x.
 inline void forward_outputs(long first, long last, long I, const float* x, long x_row,
                             const float* w, float* sums) {
     clear(sums + first * x_row, (last - first) * x_row);
@@ -157,7 +157,7 @@ void Linear<BIAS, RELU>::forward(long N, long I, long O, const float* x, const f
 // a(c, m) = a[c * a_c + m * a_m]. A tile of ROWS rows by COLS vectors is summed in registers: with
 // COLS of x and one of a they are 28 of 32 registers, or all 16.
 constexpr int ROWS = REGISTERS == 32 ? 8 : 4, COLS = 3;
-// x goes by in panels of columns, copied so that a panel lies in one piece and stays in the cache.
+// x is read in panels of columns, copied so that a panel lies in one piece and stays in the cache.
 constexpr int PANEL = 2 * COLS * V;
 
 template <int rows, int n>

@@ -10,10 +10,10 @@ from stages.shared.network.runtime import jt, nn
 
 
 class Linear(nn.Linear):
-    """`jittor.nn.Linear`, with kernels of its own on the CPU.
+    """`jittor.nn.Linear`, with this project's kernels on the CPU.
 
     CUDA, inputs of other than 2 dimensions, other types than float32 and empty arrays take
-    Jittor's own way.
+    Jittor's implementation.
 
     Args:
         relu: replace what is negative in the output by 0, in the same pass.
@@ -29,7 +29,7 @@ class Linear(nn.Linear):
         bias = [] if self.bias is None else [self.bias]
         shapes_agree = x.ndim == 2 and x.shape[1] == self.in_features
         if not shapes_agree or not call.usable(x, self.weight, *bias):
-            return call.jittors_way(super().execute(x), self.relu)
+            return call.fallback(super().execute(x), self.relu)
         kernel = f"kernels::Linear<{len(bias)}, {int(self.relu)}>"
         # Each line begins with the sizes N, in and out.
         lines = Lines(

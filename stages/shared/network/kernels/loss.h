@@ -1,4 +1,4 @@
-// Softmax and cross-entropy with smoothed labels, both ways.
+// Softmax and cross-entropy with smoothed labels, forward and backward.
 //
 // Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/loss.cc && ./a.out
 //

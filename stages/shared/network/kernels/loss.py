@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy in one kernel each way; they are in loss.h."""
+"""Softmax and cross-entropy: one kernel forward, one backward; they are in loss.h."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cross_entropy(logits: jt.Var, labels: jt.Var, smoothing: float = 0.0) -> jt.
     """Mean cross-entropy, as `jittor.nn.cross_entropy_loss` computes it, with smoothed labels.
 
     Smoothed as by Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016. CUDA, other
-    types and shapes, and empty arrays take Jittor's own way.
+    types and shapes, and empty arrays fall back to Jittor's implementation.
 
     Args:
         logits: float32 (N, C).

@@ -51,11 +51,11 @@ class _Training(jt.Function):
 
 
 class BatchNorm(nn.BatchNorm):
-    """`jittor.nn.BatchNorm`, with kernels of its own on the CPU.
+    """`jittor.nn.BatchNorm`, with this project's kernels on the CPU.
 
     CUDA, MPI, inputs of other than 4 dimensions or of another type than float32, empty arrays,
     images of so many pixels that an `int` of C++ cannot count them, and gradients in evaluation
-    mode take Jittor's own way.
+    mode fall back to Jittor's implementation.
 
     Args:
         features: channels of the input.
@@ -75,7 +75,7 @@ class BatchNorm(nn.BatchNorm):
     def execute(self, x: jt.Var) -> jt.Var:
         """Map float32 (N, C, H, W) to float32 (N, C, H // pool, W // pool)."""
         if not self._is_for_kernels(x):
-            return call.jittors_way(super().execute(x), self.relu, self.pool)
+            return call.fallback(super().execute(x), self.relu, self.pool)
         n, channels, height, width = x.shape
         shape = (n, channels, height // self.pool, width // self.pool)
         constants = f"{channels}, {height}, {width}, {self.pool}, {int(self.relu)}"

@@ -37,7 +37,7 @@ inline void plain_sgd(const Parameter& p, double rate, double momentum, double w
 
 // The kernel.
 
-// One array's share of this thread. Nobody waits at its end: no array needs another.
+// This thread's part of one array. No barrier at its end: no array needs another.
 inline void sgd_share(long count, const float* __restrict__ weights,
                       const float* __restrict__ gradients, const float* __restrict__ velocities,
                       float* __restrict__ new_weights, float* __restrict__ new_velocities,

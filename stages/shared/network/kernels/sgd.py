@@ -20,7 +20,7 @@ def _line(parameters: int) -> str:
 
 
 class SGD(nn.SGD):
-    """`jittor.nn.SGD`, with a kernel of its own on the CPU; CUDA takes Jittor's own way."""
+    """`jittor.nn.SGD`, with a kernel of this project on the CPU; CUDA falls back to Jittor's."""
 
     def step(self, loss: jt.Var | None = None, retain_graph: bool = False) -> None:
         """Go one step down the gradient of `loss`, or of what `backward` was called with."""

@@ -1,5 +1,5 @@
 // What the kernels share: a vector as wide as the processor's registers, sums in a fixed order,
-// scratch memory, and matrices turned over.
+// scratch memory, and transposed matrices.
 //
 // A kernel gives the same bytes on every processor. So each output is one chain of additions, or a
 // fixed number of them, whatever V and the number of threads are; a multiply-add that rounds once

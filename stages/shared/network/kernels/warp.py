@@ -10,7 +10,7 @@ def warp(pixels: jt.Var, maps: jt.Var) -> jt.Var:
     """Move the pixels of each image by its map, bilinear, with black beyond the edges.
 
     There is no gradient. CUDA, images of other than one channel or of so many pixels that an `int`
-    of C++ cannot count them, and empty arrays (which Jittor refuses) take Jittor's own way.
+    of C++ cannot count them, and empty arrays (which Jittor refuses) fall back to Jittor's ops.
 
     Args:
         pixels: float32 (N, 1, H, W).
