@@ -153,7 +153,7 @@ def test_a_device_that_is_not_there_is_an_error(finished: Repository) -> None:
     if cuda.find().usable:
         pytest.skip("there is a GPU here")
     finished.set(train__device="cuda")
-    assert "error: params.yaml: device is 'cuda', but" in refused(finished)
+    assert "error: params.yaml: a device is 'cuda', but" in refused(finished)
 
 
 def test_the_artifact_is_declared(finished: Repository) -> None:
