@@ -71,6 +71,17 @@ constexpr long least(long a, long b) { return a < b ? a : b; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr long round_up(long a, long b) { return (a + b - 1) / b * b; }
 
+// Elements of a (0 to V - 1) and of b (V to 2 V - 1). Clang lacks gcc's function for it.
+inline vec shuffle(vec a, vec b, indices which) {
+#ifdef __clang__
+    vec out;
+    for (int i = 0; i < V; i++) out[i] = which[i] < V ? a[which[i]] : b[which[i] - V];
+    return out;
+#else
+    return __builtin_shuffle(a, b, which);
+#endif
+}
+
 // The sums of a and of a * b over `count` elements: LANES of each, element i in lane i % LANES,
 // of which the upper half is then added to the lower, until one is left.
 constexpr int LANES = 16;
@@ -83,10 +94,17 @@ struct TwoSums {
         long i = 0;
         for (; i + LANES <= count; i += LANES) add(a + i, b + i, firsts, products);
         if (i < count) {
-            float rest_a[LANES] = {}, rest_b[LANES] = {};
-            std::copy(a + i, a + count, rest_a);
-            std::copy(b + i, b + count, rest_b);
-            add(rest_a, rest_b, firsts, products);
+            vec rest_a[PARTS], rest_b[PARTS];
+            #pragma GCC unroll 4
+            for (int v = 0; v < PARTS; v++) {
+                rest_a[v] = up_to(a, i + v * V, count);
+                rest_b[v] = a == b ? rest_a[v] : up_to(b, i + v * V, count);
+            }
+            #pragma GCC unroll 4
+            for (int v = 0; v < PARTS; v++) {
+                firsts[v] += rest_a[v];
+                products[v] = fma(rest_a[v], rest_b[v], products[v]);
+            }
         }
         first = total(firsts);
         product = total(products);
@@ -94,6 +112,21 @@ struct TwoSums {
 
    private:
     static constexpr int PARTS = LANES / V;
+
+    // Elements i to i + V - 1 of `count`, with 0 for those after the last, which it does not read.
+    // By a shuffle, since to copy the rest to memory and to load it from there would take longer
+    // than all the other sums of a small plane.
+    static vec up_to(const float* a, long i, long count) {
+        vec some{};
+        if (count < V) {
+            for (long l = i; l < count; l++) some[l - i] = a[l];
+            return some;
+        }
+        const long from = least(i, count - V);  // V elements from there on are all of a's
+        indices which;
+        for (int l = 0; l < V; l++) which[l] = l;
+        return shuffle(load(a + from), some, which + (int)least(i - from, V));
+    }
 
     static float total(const vec (&sums)[PARTS]) {
         float lanes[LANES];
@@ -133,17 +166,6 @@ Item* scratch(size_t count) {
 inline const float* through_relu(const float* dy, const float* y, size_t count, float* room) {
     for (size_t i = 0; i < count; i++) room[i] = y[i] > 0 ? dy[i] : 0.f;
     return room;
-}
-
-// Elements of a (0 to V - 1) and of b (V to 2 V - 1). Clang lacks gcc's function for it.
-inline vec shuffle(vec a, vec b, indices which) {
-#ifdef __clang__
-    vec out;
-    for (int i = 0; i < V; i++) out[i] = which[i] < V ? a[which[i]] : b[which[i] - V];
-    return out;
-#else
-    return __builtin_shuffle(a, b, which);
-#endif
 }
 
 // out[c][r] = in[r][c] for V rows of V columns, by log2(V) rounds that interleave the two halves.
