@@ -78,6 +78,8 @@ CONVOLUTIONS = {
     "stride wider than the kernel": (2, 3, 10, 9, 4, 1, 3, 0),
     "oblong": (2, 3, 9, 14, 48, (2, 3), (1, 2), (0, 1)),
     "kernel as large as the image": (3, 2, 7, 7, 80, 7, 1, 0),
+    "few enough products": (3, 16, 9, 12, 17, 3, 1, 1),
+    "too small to take fewer": (3, 16, 5, 5, 17, 3, 1, 0),
     "no taps on some pixels": (2, 2, 12, 12, 3, 2, 4, 1),
 }
 
@@ -153,6 +155,81 @@ def test_linear(shape: tuple[int, int, int], relu: bool) -> None:
     x = noise(images, inputs)
     after = nn.relu if relu else (lambda y: y)
     assert_same(outcome(layer, x), outcome(plain, x, after))
+
+
+class Pair(nn.Module):
+    """A convolution and a BatchNorm, run by `run`."""
+
+    def __init__(self, run: Callable[..., Any], conv: dict[str, Any], norm: dict[str, Any]) -> None:
+        super().__init__()
+        self.run = run
+        self.conv = kernels.Conv(16, 20, 3, **conv)
+        self.norm = kernels.BatchNorm(20, **norm)
+
+    def execute(self, x: Any) -> Any:
+        return self.run(x, self.conv, self.norm)
+
+
+PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "pooled": ({}, {"relu": True, "pool": 2}),
+    "padded": ({"padding": 1, "bias": False}, {"relu": True}),
+    "strided": ({"stride": 2}, {}),
+    # What the kernel does not take goes through both layers.
+    "with ReLU between": ({"relu": True}, {}),
+    "in groups": ({"groups": 4}, {"relu": True, "pool": 2}),
+    "without weight": ({}, {"affine": False}),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(("conv", "norm"), PAIRS.values(), ids=PAIRS.keys())
+def test_conv_norm_gives_the_bytes_of_one_after_the_other(
+    conv: dict[str, Any], norm: dict[str, Any], training: bool
+) -> None:
+    both = Pair(kernels.conv_norm, conv, norm)
+    plain = Pair(lambda x, conv, norm: norm(conv(x)), conv, norm)
+    plain.load_parameters(both.state_dict())
+    x = noise(5, 16, 9, 11)
+    if training:
+        found, expected = outcome(both, x), outcome(plain, x)
+    else:
+        for pair in (both, plain):
+            pair.eval()
+        with jt.no_grad():
+            found, expected = {"y": both(jt.array(x)).numpy()}, {"y": plain(jt.array(x)).numpy()}
+    assert found.keys() == expected.keys()
+    for name, array in found.items():
+        assert array.tobytes() == expected[name].tobytes(), name
+
+
+LAYERS: dict[str, Callable[[], Any]] = {
+    "conv": lambda: kernels.Conv(16, 20, 3),
+    "conv and norm": lambda: Pair(kernels.conv_norm, {}, {"relu": True}),
+}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
+def test_a_gradient_that_nobody_wants_is_not_computed(
+    make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel gets a null pointer for that of x; the others are the same."""
+    layer, x = make(), noise(5, 16, 9, 11)
+
+    def gradients(given: Any) -> list[bytes]:
+        return [g.numpy().tobytes() for g in jt.grad((layer(given) ** 2).sum(), trained)]
+
+    trained = [v for name, v in layer.named_parameters() if "running" not in name]
+    expected = gradients(jt.array(x))
+    lines: list[str] = []
+    launch = call.call
+
+    def note(header: str, line: str, *others: Any, **named: Any) -> Any:
+        lines.append(line)
+        return launch(header, line, *others, **named)
+
+    monkeypatch.setattr(call, "call", note)
+    assert gradients(jt.array(x).stop_grad()) == expected
+    assert [line.count("nullptr") for line in lines] == [0, 1]
 
 
 def test_linear_without_bias() -> None:
@@ -314,7 +391,7 @@ def test_there_is_one_door() -> None:
 
 def test_the_text_of_a_kernel_holds_what_it_must() -> None:
     """Jittor keys what it compiled by the text, which is to be the same in each clone."""
-    for name in ("conv", "linear", "norm", "loss", "sgd", "ema", "warp"):
+    for name in ("conv_norm", "linear", "loss", "sgd", "ema", "warp"):
         text = call.source(name)
         assert str(Path(call.__file__).parents[4]) not in text
         assert '#include "' not in text
@@ -385,11 +462,11 @@ def fake(*shape: int) -> Any:
 
 def test_images_that_an_int_cannot_count_are_jittors() -> None:
     conv = kernels.Conv(2, 4, 3, padding=1)
-    assert conv._plan(fake(1, 2, 10_000, 10_000))
-    assert not conv._plan(fake(1, 2, 20_000, 20_000))
+    assert conv.plan(fake(1, 2, 10_000, 10_000))
+    assert not conv.plan(fake(1, 2, 20_000, 20_000))
     norm = kernels.BatchNorm(2)
-    assert norm._is_for_kernels(fake(1, 2, 40_000, 50_000))
-    assert not norm._is_for_kernels(fake(1, 2, 50_000, 50_000))
+    assert norm.kernel((1, 2, 40_000, 50_000))
+    assert not norm.kernel((1, 2, 50_000, 50_000))
 
 
 WRONG = {

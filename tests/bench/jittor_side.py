@@ -26,11 +26,10 @@ from tests.bench import worker
 
 # What a kernel is, by a regular expression for the line that calls it or for Jittor's name of it.
 _KERNELS = {
-    r"kernels::Conv<[^>]*>::forward": "convolution",
-    r"kernels::Conv<[^>]*>::grad_x": "convolution, gradient of the input",
-    r"kernels::Conv<[^>]*>::grad_w": "convolution, gradient of the weights",
-    r"kernels::BatchNorm<[^>]*>::train": "BatchNorm, ReLU, pooling",
-    r"kernels::BatchNorm<[^>]*>::grad": "BatchNorm, ReLU, pooling, gradient",
+    r"kernels::(Conv|Winograd)<[^>]*>::forward": "convolution",
+    r"kernels::(Conv|Winograd)<[^>]*>::grad": "convolution, gradients",
+    r"kernels::ConvNorm<.*>::train": "convolution, BatchNorm, ReLU, pooling",
+    r"kernels::ConvNorm<.*>::grad": "convolution, BatchNorm, ReLU, pooling, gradients",
     r"kernels::Linear<[^>]*>::forward": "linear",
     r"kernels::Linear<[^>]*>::grad": "linear, gradients",
     r"kernels::CrossEntropy::": "loss and optimizer",
@@ -168,7 +167,7 @@ class Jittor:
         return events[-1].accuracy  # type: ignore[union-attr]
 
     def _step(self, images: Any, labels: Any) -> float:
-        mean = kernels.cross_entropy(self.network(jt.array(images)), jt.array(labels))
+        mean = kernels.cross_entropy(self.network(jt.array(images).stop_grad()), jt.array(labels))
         self.optimizer.step(mean)
         value = float(mean.item())
         jt.sync_all()

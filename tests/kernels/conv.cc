@@ -20,16 +20,21 @@ void compare(long N) {
     Conv::forward(N, x.data(), w.data(), bias.data(), fast_y.data());
     check::same("y", y, fast_y);
 
-    auto dx = unwritten(pixels), fast_dx = dx;
+    auto dx = unwritten(pixels), fast_dx = dx, dw = unwritten(w.size()), fast_dw = dw;
+    auto dbias = unwritten(O), fast_dbias = dbias;
     Conv::plain_grad_x(N, dy.data(), w.data(), y.data(), dx.data());
-    Conv::grad_x(N, dy.data(), w.data(), y.data(), fast_dx.data());
-    check::same("dx", dx, fast_dx);
-
-    auto dw = unwritten(w.size()), fast_dw = dw, dbias = unwritten(O), fast_dbias = dbias;
     Conv::plain_grad_w(N, x.data(), dy.data(), y.data(), dw.data(), dbias.data());
-    Conv::grad_w(N, x.data(), dy.data(), y.data(), fast_dw.data(), fast_dbias.data());
+    Conv::grad(N, x.data(), w.data(), dy.data(), y.data(), fast_dx.data(), fast_dw.data(),
+               fast_dbias.data());
+    check::same("dx", dx, fast_dx);
     check::same("dw", dw, fast_dw);
     check::same("dbias", dbias, fast_dbias);
+
+    auto lone_dw = unwritten(w.size()), lone_dbias = unwritten(O);  // where dx is not wanted
+    Conv::grad(N, x.data(), w.data(), dy.data(), y.data(), nullptr, lone_dw.data(),
+               lone_dbias.data());
+    check::same("dw alone", fast_dw, lone_dw, 0);
+    check::same("dbias alone", fast_dbias, lone_dbias, 0);
 }
 
 int main() {

@@ -16,16 +16,21 @@ void compare(long N, long I, long O) {
     Linear::forward(N, I, O, x.data(), w.data(), bias.data(), fast_y.data());
     check::same("y", y, fast_y);
 
-    auto dx = unwritten(N * I), fast_dx = dx;
+    auto dx = unwritten(N * I), fast_dx = dx, dw = unwritten(O * I), fast_dw = dw;
+    auto dbias = unwritten(O), fast_dbias = dbias;
     Linear::plain_grad_x(N, I, O, dy.data(), w.data(), y.data(), dx.data());
-    Linear::grad_x(N, I, O, dy.data(), w.data(), y.data(), fast_dx.data());
-    check::same("dx", dx, fast_dx);
-
-    auto dw = unwritten(O * I), fast_dw = dw, dbias = unwritten(O), fast_dbias = dbias;
     Linear::plain_grad_w(N, I, O, x.data(), dy.data(), y.data(), dw.data(), dbias.data());
-    Linear::grad_w(N, I, O, x.data(), dy.data(), y.data(), fast_dw.data(), fast_dbias.data());
+    Linear::grad(N, I, O, x.data(), w.data(), dy.data(), y.data(), fast_dx.data(), fast_dw.data(),
+                 fast_dbias.data());
+    check::same("dx", dx, fast_dx);
     check::same("dw", dw, fast_dw);
     check::same("dbias", dbias, fast_dbias);
+
+    auto lone_dw = unwritten(O * I), lone_dbias = unwritten(O);  // where dx is not wanted
+    Linear::grad(N, I, O, x.data(), w.data(), dy.data(), y.data(), nullptr, lone_dw.data(),
+                 lone_dbias.data());
+    check::same("dw alone", fast_dw, lone_dw, 0);
+    check::same("dbias alone", fast_dbias, lone_dbias, 0);
 }
 
 int main() {

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stages.shared.network.kernels import BatchNorm, Conv, Linear
+from stages.shared.network.kernels import BatchNorm, Conv, Linear, conv_norm
 from stages.shared.network.runtime import jt, nn
 from stages.shared.program import UserError
 
@@ -136,8 +136,13 @@ class Network(nn.Module):
 
     def execute(self, x: jt.Var) -> jt.Var:
         """Map images, float32 (N, 1, H, W), to logits, float32 (N, num_classes)."""
-        for _, layer in self.layers():
-            x = layer(x)
+        layers = [layer for _, layer in self.layers()]
+        while layers:
+            match layers:
+                case [Conv() as conv, BatchNorm() as norm, *layers]:
+                    x = conv_norm(x, conv, norm)
+                case [layer, *layers]:
+                    x = layer(x)
         return x
 
 

@@ -160,7 +160,8 @@ def _inputs(state: State, images: Images) -> jt.Var:
         size = state.classifier.description.image_size
         maps = augmentation.matrices(settings.augment, len(images), size, seed)
         pixels = augmentation.warp(pixels, maps)
-    return state.classifier.normalised(pixels)
+    # Nobody asks for the gradient of the images, and so the first layer does not compute it.
+    return state.classifier.normalised(pixels).stop_grad()
 
 
 def _loss(logits: jt.Var, labels: Labels, smoothing: float) -> jt.Var:

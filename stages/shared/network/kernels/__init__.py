@@ -4,6 +4,7 @@ Each NAME.py is the Python side of NAME.h, which begins with the plain formula.
 """
 
 from stages.shared.network.kernels.conv import Conv
+from stages.shared.network.kernels.conv_norm import conv_norm
 from stages.shared.network.kernels.ema import update_ema
 from stages.shared.network.kernels.linear import Linear
 from stages.shared.network.kernels.loss import cross_entropy
@@ -11,4 +12,4 @@ from stages.shared.network.kernels.norm import BatchNorm
 from stages.shared.network.kernels.sgd import SGD
 from stages.shared.network.kernels.warp import warp
 
-__all__ = ["SGD", "BatchNorm", "Conv", "Linear", "cross_entropy", "update_ema", "warp"]
+__all__ = ["SGD", "BatchNorm", "Conv", "Linear", "conv_norm", "cross_entropy", "update_ema", "warp"]

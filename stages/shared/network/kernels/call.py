@@ -45,6 +45,32 @@ def fallback(y: jt.Var, relu: bool, pool: int = 1) -> jt.Var:
     return nn.Pool(pool)(y) if pool > 1 else y
 
 
+def shape_of_gradient(x: jt.Var) -> Sequence[int] | None:
+    """The shape of x, or None if no gradient of x is wanted, as of the images.
+
+    Only on the way forward: on the way back Jittor has stopped the gradients of all.
+    """
+    return None if x.is_stop_grad() else x.shape
+
+
+def gradients(
+    of_x: Sequence[int] | None, others: list[Sequence[int]]
+) -> tuple[list[Sequence[int]], str]:
+    """What a kernel of gradients is to write.
+
+    Args:
+        of_x: as `shape_of_gradient` gave it.
+        others: the shapes of the other gradients.
+
+    Returns:
+        The shapes for `call`, and the last arguments of the line: first where the gradient of x
+        goes, which is null if it is not wanted.
+    """
+    shapes = others if of_x is None else [of_x, *others]
+    names = [f"out{i}_p" for i in range(len(shapes))]
+    return shapes, ", ".join(names if of_x is not None else ["nullptr", *names])
+
+
 def call(
     header: str,
     line: str,
@@ -80,7 +106,7 @@ def call(
 
 @cache
 def source(header: str) -> str:
-    """The text of a header as Jittor gets it, with vector.h in place of the line that includes it.
+    """The text of a header as Jittor gets it, with those it includes in place of the lines for it.
 
     No path is in it: it is part of the key to the compiled kernel, which all clones share. Comments
     and the section "The formula." are left out: Jittor copies and hashes the text at each call,
@@ -89,8 +115,16 @@ def source(header: str) -> str:
     Args:
         header: as `call` takes it.
     """
-    own, shared = ((_FOLDER / f"{name}.h").read_text("utf-8") for name in (header, "vector"))
-    whole = own.replace('#include "vector.h"', shared)
+    whole = _whole(header, set())
     kernels = re.sub(r"// The formula\..*?(?=// The kernels?\.)", "", whole, flags=re.DOTALL)
     lines = (line.strip() for line in kernels.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
+
+
+def _whole(header: str, included: set[str]) -> str:
+    """A header's text, with each header that it includes in place of the first line for it."""
+    if header in included:
+        return ""
+    included.add(header)
+    text = (_FOLDER / f"{header}.h").read_text("utf-8")
+    return re.sub(r'#include "(\w+)\.h"', lambda found: _whole(found[1], included), text)

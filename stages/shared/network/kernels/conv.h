@@ -2,15 +2,15 @@
 //
 // Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/conv.cc && ./a.out
 //
-// Conv<...>::plain_forward, plain_grad_x and plain_grad_w are the formula; forward, grad_x and
-// grad_w are the kernels.
+// Conv<...>::plain_forward, plain_grad_x and plain_grad_w are the formula; forward and grad are the
+// kernels.
 //
 // What counts within one image is int, and conv.py sees to it that it fits; what counts over
 // images is long.
 #ifndef KERNELS_CONV_H
 #define KERNELS_CONV_H
 
-#include "vector.h"
+#include "tile.h"
 
 namespace kernels {
 namespace {
@@ -107,42 +107,8 @@ struct Conv {
         return q / T * CHANNEL + (ky % SY * SX + kx % SX) * PLANE + ky / SY * WS + kx / SX;
     }
 
-    // A tile of sums, `columns` vectors of channels for each of `across` things, fills the
-    // registers but for the operands: 24 sums of 32 registers with up to 4 vectors and a factor, or
-    // 12 of 16 with up to 2.
-    static constexpr int SUMS = REGISTERS == 32 ? 24 : 12;
-    // More than 12 things are no gain, as each vector loaded is used 12 times already; and it is
-    // the number that the loops below are unrolled by.
-    static constexpr int across(int columns) { return least(SUMS / columns, 12); }
-    // The largest number up to `most` that divides `vectors`, so that no tile is partly filled.
-    static constexpr int divisor(int vectors, int most) {
-        return vectors % most == 0 ? most : divisor(vectors, most - 1);
-    }
-    static constexpr int MOST = REGISTERS == 32 ? 3 : 2;
-    static constexpr int COLUMNS_O = divisor(WIDE_O / V, MOST), BLOCK_O = COLUMNS_O * V;
-    static constexpr int COLUMNS_C = divisor(WIDE_C / V, MOST), BLOCK_C = COLUMNS_C * V;
-
-    // Calls work(size, p) for all positions p, at most `most` at a time, about as many each time.
-    template <int most, class Work>
-    static void in_tiles(Work work) {
-        constexpr int size = ceil_div(P, ceil_div(P, most)), rest = P % size;
-        for (int p = 0; p + size <= P; p += size) work(std::integral_constant<int, size>(), p);
-        if (rest) work(std::integral_constant<int, rest ? rest : 1>(), P - rest);
-    }
-
-    // sums[i][v] += sum over k < count of w[k][v] * x(i, k), one after the other
-    template <int n, int columns, class Operand>
-    static void add_products(vec (&sums)[n][columns], int count, const float* w, Operand x) {
-        for (int k = 0; k < count; k++, w += columns * V) {
-            vec wv[columns];
-            #pragma GCC unroll 4
-            for (int v = 0; v < columns; v++) wv[v] = load(w + v * V);
-            #pragma GCC unroll 12
-            for (int i = 0; i < n; i++)
-                #pragma GCC unroll 4
-                for (int v = 0; v < columns; v++) sums[i][v] = fma(wv[v], all(x(i, k)), sums[i][v]);
-        }
-    }
+    static constexpr int COLUMNS_O = divisor(WIDE_O / V, MOST_COLUMNS), BLOCK_O = COLUMNS_O * V;
+    static constexpr int COLUMNS_C = divisor(WIDE_C / V, MOST_COLUMNS), BLOCK_C = COLUMNS_C * V;
 
     // Forward.
 
@@ -168,7 +134,7 @@ struct Conv {
             #pragma GCC unroll 4
             for (int v = 0; v < COLUMNS_O; v++) sums[i][v] = load(bias + v * V);
         }
-        add_products(sums, Q, w, [&](int i, int q) { return from[i][offsets[q]]; });
+        add_products(sums, Q, w, BLOCK_O, [&](int i, int q) { return from[i][offsets[q]]; });
         #pragma GCC unroll 12
         for (int i = 0; i < n; i++)
             #pragma GCC unroll 4
@@ -178,7 +144,10 @@ struct Conv {
             }
     }
 
-    static void forward(long N, const float* x, const float* w, const float* given_bias, float* y) {
+    // Calls finish(n, rows) with the result for each image, as P rows of WIDE_O outputs.
+    template <class Finish>
+    static void forward_each(long N, const float* x, const float* w, const float* given_bias,
+                             Finish finish) {
         int* offsets = scratch<0, int>(Q);
         int* begins = scratch<1, int>(P);
         for (int q = 0; q < Q; q++) offsets[q] = offset(q);
@@ -197,14 +166,20 @@ struct Conv {
             for (long n = 0; n < N; n++) {
                 const float* image = split(x + n * C * H * W, planes);
                 for (int o = 0; o < WIDE_O; o += BLOCK_O)
-                    in_tiles<across(COLUMNS_O)>([&](auto size, int p) {
+                    in_tiles<P, across(COLUMNS_O)>([&](auto size, int p) {
                         forward_tile<decltype(size)::value>(image, &begins[p], offsets,
                                                             weights + (long)o * Q, bias + o,
                                                             rows + p * WIDE_O + o);
                     });
-                turn(rows, WIDE_O, P, O, y + n * O * P, P);
+                finish(n, rows);
             }
         }
+    }
+
+    static void forward(long N, const float* x, const float* w, const float* bias, float* y) {
+        forward_each(N, x, w, bias, [y](long n, const float* rows) {
+            turn(rows, WIDE_O, P, O, y + n * O * P, P);
+        });
     }
 
     // Gradient of x: at each position each tap adds its part of dy to the pixel that it read.
@@ -230,7 +205,7 @@ struct Conv {
     template <int n>
     static void grad_x_tile(const float* dy, const int* pixels, const float* w, float* dx) {
         vec sums[n][COLUMNS_C] = {};
-        add_products(sums, O, w, [dy](int i, int o) { return dy[o * P + i]; });
+        add_products(sums, O, w, BLOCK_C, [dy](int i, int o) { return dy[i * WIDE_O + o]; });
         #pragma GCC unroll 12
         for (int i = 0; i < n; i++)
             #pragma GCC unroll 4
@@ -240,39 +215,20 @@ struct Conv {
             }
     }
 
-    static void grad_x(long N, const float* dy, const float* w, const float* y, float* dx) {
-        int* pixels = scratch<0, int>(T * P);
-        for (int t = 0; t < T; t++)
-            for (int p = 0; p < P; p++) pixels[t * P + p] = pixel(t, p);
-        float* weights = scratch<1>((size_t)T * WIDE_C * O);
-        #pragma omp parallel
-        {
-            turn_weights_by_tap(w, weights);
-            float* room = scratch<2>(RELU ? O * P : 0);
-            float* rows = scratch<3>((H * W + 1) * WIDE_C);
-            #pragma omp for schedule(static)
-            for (long n = 0; n < N; n++) {
-                const float* d = dy + n * O * P;
-                if (RELU) d = through_relu(d, y + n * O * P, O * P, room);
-                clear(rows, H * W * WIDE_C);
-                for (int c = 0; c < WIDE_C; c += BLOCK_C)
-                    for (int t = 0; t < T; t++)
-                        in_tiles<across(COLUMNS_C)>([&](auto size, int p) {
-                            grad_x_tile<decltype(size)::value>(d + p, &pixels[t * P + p],
-                                                               weights + ((long)t * WIDE_C + c) * O,
-                                                               rows + c);
-                        });
-                turn(rows, WIDE_C, H * W, C, dx + n * C * H * W, H * W);
-            }
-        }
+    // From the rows of one image's dy to those of its dx.
+    static void grad_x_rows(const float* dy, const int* pixels, const float* weights, float* dx) {
+        clear(dx, H * W * WIDE_C);
+        for (int c = 0; c < WIDE_C; c += BLOCK_C)
+            for (int t = 0; t < T; t++)
+                in_tiles<P, across(COLUMNS_C)>([&](auto size, int p) {
+                    grad_x_tile<decltype(size)::value>(dy + p * WIDE_O, &pixels[t * P + p],
+                                                       weights + ((long)t * WIDE_C + c) * O,
+                                                       dx + c);
+                });
     }
 
     // Gradient of w: rows are pairs q, columns are outputs, and the sum runs over positions.
 
-    // Images are summed in groups of a fixed number, whatever the number of threads, so that the
-    // order of the additions, and with it the last bit, is always the same. 16 keep many cores
-    // busy, and cost little memory.
-    static constexpr int GROUPS = 16;
     // So many positions at a time that their rows of dy, 32 KB for 64 outputs, stay in the nearest
     // cache while all weights are read. Small images are taken TOGETHER, of large ones a STRIP of
     // rows.
@@ -289,12 +245,8 @@ struct Conv {
                             long bottom, float* dw) {
         vec sums[PAIRS][COLUMNS_W];
         const float* from[PAIRS];
-        #pragma GCC unroll 12
-        for (int i = 0; i < PAIRS; i++) {
-            from[i] = x + offsets[i];
-            #pragma GCC unroll 4
-            for (int v = 0; v < COLUMNS_W; v++) sums[i][v] = load(dw + i * WIDE_O + v * V);
-        }
+        for (int i = 0; i < PAIRS; i++) from[i] = x + offsets[i];
+        load_sums(dw, WIDE_O, sums);
         for (long r = top; r < bottom; r++) {
             const float* d = dy + r * OW * WIDE_O;
             const long first = r / OH * PLANES + r % OH * WS;
@@ -309,10 +261,7 @@ struct Conv {
                         sums[i][v] = fma(dv[v], all(from[i][j]), sums[i][v]);
             }
         }
-        #pragma GCC unroll 12
-        for (int i = 0; i < PAIRS; i++)
-            #pragma GCC unroll 4
-            for (int v = 0; v < COLUMNS_W; v++) store(dw + i * WIDE_O + v * V, sums[i][v]);
+        store_sums(sums, dw, WIDE_O);
     }
 
     // The same for all weights, in strips.
@@ -326,36 +275,26 @@ struct Conv {
                                 dw + q * WIDE_O + o);
     }
 
-    static void add_grad_bias(int images, const float* dy, float* dbias) {
-        for (int o = 0; o < WIDE_O; o += V) {
-            vec sum = load(dbias + o);
-            for (int p = 0; p < images * P; p++) sum += load(dy + p * WIDE_O + o);
-            store(dbias + o, sum);
-        }
-    }
-
-    // partial[0] = sum of partial[group].
-    static void add_groups(long groups, long size, float* partial) {
-        #pragma omp for schedule(static)
-        for (long i = 0; i < size; i += V) {
-            vec sum{};
-            for (long group = 0; group < groups; group++) sum += load(partial + group * size + i);
-            store(partial + i, sum);
-        }
-    }
-
-    static void grad_w(long N, const float* x, const float* dy, const float* y, float* dw,
-                       float* dbias) {
+    // Both gradients. source(n, rows) writes dy of an image, as P rows of WIDE_O outputs of which
+    // those beyond O stay 0. Where dx is null it is not computed.
+    template <class Source>
+    static void grad_each(long N, const float* x, const float* w, Source source, float* dx,
+                          float* dw, float* dbias) {
         const long groups = std::max(least(N, GROUPS), 1L);
         const long size = (ROWS_W + 1L) * WIDE_O;  // one more row for the bias
         float* partial = scratch<0>(groups * size);
-        int* offsets = scratch<1, int>(ROWS_W);
+        float* weights = scratch<1>(dx ? (size_t)T * WIDE_C * O : 0);
+        int* offsets = scratch<0, int>(ROWS_W);
+        int* pixels = scratch<1, int>(T * P);
         for (int q = 0; q < ROWS_W; q++) offsets[q] = q < Q ? offset(q) : 0;
+        for (int t = 0; t < T; t++)
+            for (int p = 0; p < P; p++) pixels[t * P + p] = pixel(t, p);
         #pragma omp parallel
         {
+            if (dx) turn_weights_by_tap(w, weights);
             float* planes = scratch<2>(AS_IT_IS ? 0 : (size_t)TOGETHER * PLANES);
-            float* room = scratch<3>(RELU ? O * P : 0);
-            float* rows = scratch<4>((size_t)TOGETHER * P * WIDE_O);
+            float* rows = scratch<3>((size_t)TOGETHER * P * WIDE_O);
+            float* dx_rows = scratch<4>(dx ? (H * W + 1) * WIDE_C : 0);
             if (!AS_IT_IS) clear(planes, (size_t)TOGETHER * PLANES);
             clear(rows, (size_t)TOGETHER * P * WIDE_O);
             #pragma omp for schedule(static)
@@ -367,12 +306,14 @@ struct Conv {
                     const int images = least(TOGETHER, end - first);
                     for (int i = 0; i < images; i++) {
                         const long n = first + i;
+                        float* dy = rows + (long)i * P * WIDE_O;
                         split(x + n * C * H * W, planes + (long)i * PLANES);
-                        const float* d = dy + n * O * P;
-                        if (RELU) d = through_relu(d, y + n * O * P, O * P, room);
-                        turn(d, P, O, P, rows + (long)i * P * WIDE_O, WIDE_O);
+                        source(n, dy);
+                        if (!dx) continue;
+                        grad_x_rows(dy, pixels, weights, dx_rows);
+                        turn(dx_rows, WIDE_C, H * W, C, dx + n * C * H * W, H * W);
                     }
-                    add_grad_bias(images, rows, sums + (long)ROWS_W * WIDE_O);
+                    add_rows(rows, images * P, WIDE_O, sums + (long)ROWS_W * WIDE_O);
                     add_grad_w(images, AS_IT_IS ? x + first * C * H * W : planes, offsets, rows,
                                sums);
                 }
@@ -383,6 +324,18 @@ struct Conv {
                 turn(partial + o, WIDE_O, Q, least(V, O - o), dw + (long)o * Q, Q);
         }
         copy(dbias, partial + (long)ROWS_W * WIDE_O, O);
+    }
+
+    static void grad(long N, const float* x, const float* w, const float* dy, const float* y,
+                     float* dx, float* dw, float* dbias) {
+        grad_each(
+            N, x, w,
+            [dy, y](long n, float* rows) {
+                const float* d = dy + n * O * P;
+                if (RELU) d = through_relu(d, y + n * O * P, O * P, scratch<6>(O * P));
+                turn(d, P, O, P, rows, WIDE_O);
+            },
+            dx, dw, dbias);
     }
 };
 

@@ -1,27 +1,31 @@
-"""A 2-D convolution for the CPU, drop-in for `jittor.nn.Conv`; its kernels are in conv.h."""
+"""A 2-D convolution for the CPU, drop-in for `jittor.nn.Conv`.
+
+Its kernels are in conv.h and winograd.h.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from math import ceil
 from typing import Any, NamedTuple
 
 from stages.shared.network.kernels import call
-from stages.shared.network.kernels.affine import Affine, Lines
+from stages.shared.network.kernels.affine import Affine, Kernel
 from stages.shared.network.runtime import jt, nn
 
 # The widest vector and the largest tile of conv.h: what channels and pairs are rounded up to.
 _ROUND = 16
 
 
-class _Plan(NamedTuple):
-    """What the kernels need for images of one size.
+class Plan(NamedTuple):
+    """How to convolve images of one size.
 
     Attributes:
-        lines: the calls.
+        kernel: what does it.
         positions: height and width of the output.
     """
 
-    lines: Lines
+    kernel: Kernel
     positions: tuple[int, int]
 
 
@@ -34,7 +38,7 @@ def _plan(
     padding: tuple[int, int],
     bias: bool,
     relu: bool,
-) -> _Plan | None:
+) -> Plan | None:
     """How to convolve images of (channels, height, width), or None where the kernels cannot."""
     channels, height, width = image
     (kh, kw), (sy, sx), (py, px) = kernel, stride, padding
@@ -49,14 +53,24 @@ def _plan(
     )
     if min(rows, columns) < 1 or min(padding) < 0 or not countable:
         return None
-    constants = (*image, outputs, *kernel, *stride, *padding, int(bias), int(relu))
-    name = f"kernels::Conv<{', '.join(map(str, constants))}>"
-    lines = Lines(
-        forward=f"{name}::forward(in0_shape0, in0_p, in1_p, in2_p, out0_p);",
-        grad_x=f"{name}::grad_x(in0_shape0, in0_p, in1_p, in2_p, out0_p);",
-        grad_w=f"{name}::grad_w(in0_shape0, in0_p, in1_p, in2_p, out0_p, out1_p);",
-    )
-    return _Plan(lines, (rows, columns))
+    if (kernel, stride) == ((3, 3), (1, 1)) and _fewer_products(channels, outputs, rows, columns):
+        header, name = "winograd", "Winograd"
+        constants = [*image, outputs, *padding]
+    else:
+        header, name = "conv", "Conv"
+        constants = [*image, outputs, *kernel, *stride, *padding]
+    name = f"kernels::{name}<{', '.join(map(str, [*constants, int(bias), int(relu)]))}>"
+    return Plan(Kernel(header, name, "in0_shape0"), (rows, columns))
+
+
+def _fewer_products(channels: int, outputs: int, rows: int, columns: int) -> bool:
+    """Whether winograd.h takes at most two thirds of the products of conv.h, and little besides.
+
+    Each channel is transformed for all outputs, and each output for all channels, so that it takes
+    some of both. With fewer products saved the transforms cost more than they save.
+    """
+    tiles = ceil(rows / 2) * ceil(columns / 2)
+    return min(channels, outputs) >= 16 and 16 * tiles * 3 <= 9 * rows * columns * 2
 
 
 class Conv(nn.Conv):
@@ -76,15 +90,15 @@ class Conv(nn.Conv):
 
     def execute(self, x: jt.Var) -> jt.Var:
         """Map float32 (N, C, H, W) to float32 (N, O, H', W')."""
-        plan = self._plan(x)
+        plan = self.plan(x)
         if plan is None:
             return call.fallback(super().execute(x), self.relu)
         bias = [] if self.bias is None else [self.bias]
         shape = (x.shape[0], self.out_channels, *plan.positions)
-        return Affine("conv", plan.lines, shape, self.relu)(x, self.weight, *bias)
+        return Affine(plan.kernel, shape, self.relu)(x, self.weight, *bias)
 
-    def _plan(self, x: jt.Var) -> _Plan | None:
-        """How the kernels would do it, or None where they cannot."""
+    def plan(self, x: jt.Var) -> Plan | None:
+        """How the kernels would convolve x, float32 (N, C, H, W); None where they cannot."""
         biased = self.bias is not None
         arrays = [x, self.weight, self.bias] if biased else [x, self.weight]
         if self.groups != 1 or self.dilation != (1, 1) or not call.usable(*arrays):

@@ -2,8 +2,8 @@
 //
 // Alone, from the top folder: g++ -O2 -fopenmp -I. tests/kernels/linear.cc && ./a.out
 //
-// Linear<BIAS, RELU>::plain_forward, plain_grad_x and plain_grad_w are the formula; forward, grad_x
-// and grad_w are the kernels.
+// Linear<BIAS, RELU>::plain_forward, plain_grad_x and plain_grad_w are the formula; forward and
+// grad are the kernels.
 //
 // Counts are long: no batch, however large, is too many for them.
 #ifndef KERNELS_LINEAR_H
@@ -58,10 +58,9 @@ struct Linear {
 
     static void forward(long N, long I, long O, const float* x, const float* w, const float* bias,
                         float* y);
-    static void grad_x(long N, long I, long O, const float* dy, const float* w, const float* y,
-                       float* dx);
-    static void grad_w(long N, long I, long O, const float* x, const float* dy, const float* y,
-                       float* dw, float* dbias);
+    // Where dx is null it is not computed.
+    static void grad(long N, long I, long O, const float* x, const float* w, const float* dy,
+                     const float* y, float* dx, float* dw, float* dbias);
 };
 
 // Forward. x is transposed first, so that a vector holds one pixel of V images, and a tile of
@@ -212,16 +211,10 @@ inline void product(const float* a, long a_c, long a_m, long M, const float* x, 
 }
 
 template <bool BIAS, bool RELU>
-void Linear<BIAS, RELU>::grad_x(long N, long I, long O, const float* dy, const float* w,
-                                const float* y, float* dx) {
+void Linear<BIAS, RELU>::grad(long N, long I, long O, const float* x, const float* w,
+                              const float* dy, const float* y, float* dx, float* dw, float* dbias) {
     const float* through = RELU ? through_relu(dy, y, N * O, scratch<0>(N * O)) : dy;
-    product(through, 1, O, N, w, O, I, dx);
-}
-
-template <bool BIAS, bool RELU>
-void Linear<BIAS, RELU>::grad_w(long N, long I, long O, const float* x, const float* dy,
-                                const float* y, float* dw, float* dbias) {
-    const float* through = RELU ? through_relu(dy, y, N * O, scratch<0>(N * O)) : dy;
+    if (dx) product(through, 1, O, N, w, O, I, dx);
     product(through, O, 1, O, x, N, I, dw);
     clear(dbias, O);
     for (long n = 0; n < N; n++)

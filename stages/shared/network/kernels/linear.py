@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stages.shared.network.kernels import call
-from stages.shared.network.kernels.affine import Affine, Lines
+from stages.shared.network.kernels.affine import Affine, Kernel
 from stages.shared.network.runtime import jt, nn
 
 
@@ -30,13 +30,7 @@ class Linear(nn.Linear):
         shapes_agree = x.ndim == 2 and x.shape[1] == self.in_features
         if not shapes_agree or not call.usable(x, self.weight, *bias):
             return call.fallback(super().execute(x), self.relu)
-        kernel = f"kernels::Linear<{len(bias)}, {int(self.relu)}>"
-        # Each line begins with the sizes N, in and out.
-        lines = Lines(
-            f"{kernel}::forward(in0_shape0, in0_shape1, in1_shape0, in0_p, in1_p, in2_p, out0_p);",
-            f"{kernel}::grad_x(in0_shape0, in1_shape1, in1_shape0, in0_p, in1_p, in2_p, out0_p);",
-            f"{kernel}::grad_w(in0_shape0, in0_shape1, in1_shape1, in0_p, in1_p, in2_p, out0_p,"
-            " out1_p);",
-        )
+        name = f"kernels::Linear<{len(bias)}, {int(self.relu)}>"
+        kernel = Kernel("linear", name, "in0_shape0, in0_shape1, in1_shape0")  # N, in and out
         shape = (x.shape[0], self.out_features)
-        return Affine("linear", lines, shape, self.relu)(x, self.weight, *bias)
+        return Affine(kernel, shape, self.relu)(x, self.weight, *bias)

@@ -22,6 +22,7 @@ namespace {
 // largest of its square, as any type of integer that can hold H * W - 1.
 template <int C, int H, int W, int POOL, bool RELU>
 struct BatchNorm {
+    static constexpr int CHANNELS = C;
     static constexpr int PH = H / POOL, PW = W / POOL, SIZE = H * W, POOLED = PH * PW;
 
     // The formula.
@@ -109,8 +110,8 @@ struct BatchNorm {
 
     // For both halves of a pooled plane's squares: the larger, and its index.
     struct Room {
-        float* most = scratch<2>(POOL == 2 ? 2 * POOLED : 0);
-        int* index = scratch<3, int>(POOL == 2 ? 2 * POOLED : 0);
+        float* most = scratch<22>(POOL == 2 ? 2 * POOLED : 0);
+        int* index = scratch<23, int>(POOL == 2 ? 2 * POOLED : 0);
     };
 
     // y and index of one plane, the latter where it is wanted. The two rows of a square are
@@ -170,49 +171,94 @@ struct BatchNorm {
         }
     };
 
+    // From the two sums of each plane to what plain_train writes of each channel.
+    static void statistics(long N, float eps, float momentum, const float* sums,
+                           const float* running_mean, const float* running_var, float* mean,
+                           float* inverse, float* new_mean, float* new_var) {
+        const double count = (double)N * SIZE;
+        for (int c = 0; c < C; c++) {
+            const Sums of(N, c, sums);
+            const double m = of.first / count;
+            const double var = std::max(of.second / count - m * m, 0.0);
+            mean[c] = m;
+            inverse[c] = 1 / std::sqrt(var + eps);
+            new_mean[c] = running_mean[c] + (m - running_mean[c]) * momentum;
+            new_var[c] = running_var[c] + (var - running_var[c]) * momentum;
+        }
+    }
+
+    // y and index of all planes, by all threads.
+    template <class Index>
+    static void normalise(long N, const float* x, const float* weight, const float* bias,
+                          const float* mean, const float* inverse, float* y, Index* index) {
+        const Room room;
+        #pragma omp for schedule(static)
+        for (long p = 0; p < N * C; p++) {
+            const int c = p % C;
+            const float scale = weight[c] * inverse[c], shift = bias[c] - mean[c] * scale;
+            plane<POOL == 2>(x + p * SIZE, scale, shift, room, y + p * POOLED, index + p * POOLED);
+        }
+    }
+
     template <class Index>
     static void train(long N, float eps, float momentum, const float* x, const float* weight,
                       const float* bias, const float* running_mean, const float* running_var,
                       float* y, Index* index, float* mean, float* inverse, float* new_mean,
                       float* new_var) {
-        const double count = (double)N * SIZE;
-        float* sums = scratch<0>(N * C * 2);
+        float* sums = scratch<20>(N * C * 2);
         #pragma omp parallel
         {
             #pragma omp for schedule(static)
             for (long p = 0; p < N * C; p++) plane_sums(x + p * SIZE, sums + p * 2);
             #pragma omp single
-            for (int c = 0; c < C; c++) {
-                const Sums of(N, c, sums);
-                const double m = of.first / count;
-                const double var = std::max(of.second / count - m * m, 0.0);
-                mean[c] = m;
-                inverse[c] = 1 / std::sqrt(var + eps);
-                new_mean[c] = running_mean[c] + (m - running_mean[c]) * momentum;
-                new_var[c] = running_var[c] + (var - running_var[c]) * momentum;
-            }
-            const Room room;
-            #pragma omp for schedule(static)
-            for (long p = 0; p < N * C; p++) {
-                const int c = p % C;
-                const float scale = weight[c] * inverse[c], shift = bias[c] - mean[c] * scale;
-                plane<POOL == 2>(x + p * SIZE, scale, shift, room, y + p * POOLED,
-                                 index + p * POOLED);
-            }
+            statistics(N, eps, momentum, sums, running_mean, running_var, mean, inverse, new_mean,
+                       new_var);
+            normalise(N, x, weight, bias, mean, inverse, y, index);
+        }
+    }
+
+    // y = scale x + shift for each channel, with the running mean and var.
+    static void scale_and_shift(float eps, const float* weight, const float* bias,
+                                const float* mean, const float* var, float* scales, float* shifts) {
+        for (int c = 0; c < C; c++) {
+            scales[c] = weight[c] / std::sqrt(var[c] + eps);
+            shifts[c] = bias[c] - mean[c] * scales[c];
         }
     }
 
     static void evaluate(long N, float eps, const float* x, const float* weight, const float* bias,
                          const float* mean, const float* var, float* y) {
+        float* scales = scratch<26>(C);
+        float* shifts = scratch<27>(C);
+        scale_and_shift(eps, weight, bias, mean, var, scales, shifts);
         #pragma omp parallel
         {
             const Room room;
             #pragma omp for schedule(static)
-            for (long p = 0; p < N * C; p++) {
-                const int c = p % C;
-                const float scale = weight[c] / std::sqrt(var[c] + eps);
-                const float shift = bias[c] - mean[c] * scale;
-                plane<false, int>(x + p * SIZE, scale, shift, room, y + p * POOLED, nullptr);
+            for (long p = 0; p < N * C; p++)
+                plane<false, int>(x + p * SIZE, scales[p % C], shifts[p % C], room, y + p * POOLED,
+                                  nullptr);
+        }
+    }
+
+    // The y of `evaluate` for one image, of rows of pixels by `wide` channels, to the same bytes.
+    static void evaluate_rows(const float* x, int wide, const float* scales, const float* shifts,
+                              float* y) {
+        for (int i = 0; i < POOLED; i++, y += wide) {
+            const float* from = x + (long)(i / PW * POOL * W + i % PW * POOL) * wide;
+            for (int c = 0; c < wide; c += V) {
+                const vec scale = load(scales + c), shift = load(shifts + c);
+                const auto at = [&](int k) {
+                    return scale * load(from + (long)k * wide + c) + shift;
+                };
+                vec v = at(0);
+                if (POOL == 2) {
+                    const vec low = at(W), top_right = at(1), low_right = at(W + 1);
+                    const vec left = low > v ? low : v;
+                    const vec right = low_right > top_right ? low_right : top_right;
+                    v = right > left ? right : left;
+                }
+                store(y + c, RELU ? (v > 0 ? v : vec{}) : v);
             }
         }
     }
@@ -244,38 +290,53 @@ struct BatchNorm {
         }
     }
 
+    // The gradients of weight and bias. slopes[2 c] is the mean of g, slopes[2 c + 1] that of g n,
+    // times inverse.
     template <class Index>
-    static void grad(long N, const float* x, const float* weight, const float* mean,
-                     const float* inverse, const float* dy, const float* y, const Index* index,
-                     float* dx, float* dweight, float* dbias) {
+    static void grad_weight(long N, const float* x, const float* mean, const float* inverse,
+                            const float* dy, const float* y, const Index* index, float* slopes,
+                            float* dweight, float* dbias) {
         const double count = (double)N * SIZE;
-        float* sums = scratch<0>(N * C * 2);
-        float* slopes = scratch<1>(C * 2);
+        float* sums = scratch<20>(N * C * 2);
         #pragma omp parallel
         {
-            float* g = scratch<4>(POOLED);
-            float* centred = scratch<5>(POOLED);
+            float* g = scratch<24>(POOLED);
+            float* centred = scratch<25>(POOLED);
             #pragma omp for schedule(static)
             for (long p = 0; p < N * C; p++)
                 grad_sums(x + p * SIZE, mean[p % C], inverse[p % C], dy + p * POOLED,
                           y + p * POOLED, index + p * POOLED, g, centred, sums + p * 2);
-            #pragma omp single
-            for (int c = 0; c < C; c++) {
-                const Sums of(N, c, sums);
-                dweight[c] = of.second;
-                dbias[c] = of.first;
-                slopes[c * 2] = of.first / count;
-                slopes[c * 2 + 1] = of.second / count * inverse[c];
-            }
-            #pragma omp for schedule(static)
-            for (long p = 0; p < N * C; p++) {
-                const int c = p % C;
-                const float scale = weight[c] * inverse[c], by_x = -scale * slopes[c * 2 + 1];
-                const float rest = -scale * slopes[c * 2] - by_x * mean[c];
-                grad_plane(x + p * SIZE, scale, by_x, rest, dy + p * POOLED, y + p * POOLED,
-                           index + p * POOLED, dx + p * SIZE);
-            }
         }
+        for (int c = 0; c < C; c++) {
+            const Sums of(N, c, sums);
+            dweight[c] = of.second;
+            dbias[c] = of.first;
+            slopes[c * 2] = of.first / count;
+            slopes[c * 2 + 1] = of.second / count * inverse[c];
+        }
+    }
+
+    // dx of plane p alone.
+    template <class Index>
+    static void grad_x(long p, const float* x, const float* weight, const float* mean,
+                       const float* inverse, const float* slopes, const float* dy, const float* y,
+                       const Index* index, float* dx) {
+        const int c = p % C;
+        const float scale = weight[c] * inverse[c], by_x = -scale * slopes[c * 2 + 1];
+        const float rest = -scale * slopes[c * 2] - by_x * mean[c];
+        grad_plane(x + p * SIZE, scale, by_x, rest, dy + p * POOLED, y + p * POOLED,
+                   index + p * POOLED, dx);
+    }
+
+    template <class Index>
+    static void grad(long N, const float* x, const float* weight, const float* mean,
+                     const float* inverse, const float* dy, const float* y, const Index* index,
+                     float* dx, float* dweight, float* dbias) {
+        float* slopes = scratch<21>(C * 2);
+        grad_weight(N, x, mean, inverse, dy, y, index, slopes, dweight, dbias);
+        #pragma omp parallel for schedule(static)
+        for (long p = 0; p < N * C; p++)
+            grad_x(p, x, weight, mean, inverse, slopes, dy, y, index, dx + p * SIZE);
     }
 };
 

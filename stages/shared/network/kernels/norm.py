@@ -5,6 +5,7 @@ Its kernels are in norm.h.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stages.shared.network.kernels import call
@@ -22,20 +23,16 @@ class _Training(jt.Function):
 
     def execute(self, x: jt.Var, weight: jt.Var, bias: jt.Var) -> jt.Var:
         norm = self.norm
-        pixels = x.shape[2] * x.shape[3]
-        # A pixel's index in 16 bits where that is enough: it is read and written for each y.
-        index_type = "uint16" if pixels <= 2**16 else "int32"
-        y, index, mean, inverse, running_mean, running_var = call.call(
+        y, index, mean, inverse, *running = call.call(
             "norm",
             f'{self.kernel}::train(in0_shape0, data["eps"], data["momentum"], in0_p, in1_p, in2_p,'
             " in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p);",
-            [x, weight, bias, norm.running_mean, norm.running_var],
+            [x, weight, bias, *norm.running],
             [self.shape, self.shape, *[weight.shape] * 4],
-            ["float32", index_type, *["float32"] * 4],
+            ["float32", norm.index_type(x.shape), *["float32"] * 4],
             data={"eps": norm.eps, "momentum": norm.momentum},
         )
-        norm.running_mean.update(running_mean)
-        norm.running_var.update(running_var)
+        norm.update(running)
         self.saved = x, weight, mean, inverse, y, index
         return y
 
@@ -74,30 +71,48 @@ class BatchNorm(nn.BatchNorm):
 
     def execute(self, x: jt.Var) -> jt.Var:
         """Map float32 (N, C, H, W) to float32 (N, C, H // pool, W // pool)."""
-        if not self._is_for_kernels(x):
+        kernel = self.kernel(x.shape) if call.usable(x) else None
+        if kernel is None:
             return call.fallback(super().execute(x), self.relu, self.pool)
         n, channels, height, width = x.shape
         shape = (n, channels, height // self.pool, width // self.pool)
-        constants = f"{channels}, {height}, {width}, {self.pool}, {int(self.relu)}"
-        kernel = f"kernels::BatchNorm<{constants}>"
         if self.is_train:
             return _Training(kernel, shape, self)(x, self.weight, self.bias)
         (y,) = call.call(
             "norm",
             f'{kernel}::evaluate(in0_shape0, data["eps"], in0_p, in1_p, in2_p, in3_p, in4_p,'
             " out0_p);",
-            [x, self.weight, self.bias, self.running_mean, self.running_var],
+            [x, self.weight, self.bias, *self.running],
             [shape],
             data={"eps": self.eps},
         )
         return y
 
-    def _is_for_kernels(self, x: jt.Var) -> bool:
+    def kernel(self, shape: Sequence[int]) -> str | None:
+        """The C++ type for float32 images of this shape, (N, C, H, W); None where there is none."""
         synced = self.sync and jt.in_mpi
         # In evaluation mode there is a kernel for the way forward only.
         lacking = not self.is_train and not jt.flags.no_grad
-        if synced or lacking or not self.affine or not call.usable(x, self.weight):
-            return False
-        if x.ndim != 4 or x.shape[1] != self.num_features:
-            return False
-        return min(x.shape[2:]) >= self.pool and call.fits(x.shape[2] * x.shape[3])
+        if synced or lacking or not self.affine or not call.usable(self.weight):
+            return None
+        if len(shape) != 4 or shape[1] != self.num_features:
+            return None
+        _, channels, height, width = shape
+        if min(height, width) < self.pool or not call.fits(height * width):
+            return None
+        return f"kernels::BatchNorm<{channels}, {height}, {width}, {self.pool}, {int(self.relu)}>"
+
+    @property
+    def running(self) -> tuple[jt.Var, jt.Var]:
+        """The running mean and variance, each float32 (C,)."""
+        return self.running_mean, self.running_var
+
+    def update(self, running: Sequence[jt.Var]) -> None:
+        """Replace the running mean and variance."""
+        for var, value in zip(self.running, running, strict=True):
+            var.update(value)
+
+    @staticmethod
+    def index_type(shape: Sequence[int]) -> str:
+        """How the index of a pixel of (N, C, H, W) is stored: in 16 bits where that is enough."""
+        return "uint16" if shape[2] * shape[3] <= 2**16 else "int32"
