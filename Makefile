@@ -58,9 +58,8 @@ fast: setup ## run the recipe made for speed as an experiment of DVC
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC
 	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
-results: setup .venv.bench/.ready ## run each recipe with five seeds and print the table of results
-	@$(IN_VENV) python -m tests.bench.recipes .venv.bench/bin/python \
-		--json tests/bench/recipes.json $(ARGS)
+results: setup .venv.torch/.ready ## run each recipe with five seeds and print the table of results
+	@$(IN_VENV) python -m tests.bench.recipes --json tests/bench/recipes.json $(ARGS)
 
 test: setup .venv/.core ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)
@@ -74,19 +73,20 @@ lint: .venv/.ready ## check style and types
 	@for program in tests/kernels/*.cc; do \
 		g++ -std=c++14 -fopenmp -Wall -Wextra -Werror -fsyntax-only -I. $$program || exit 1; done
 
-bench: setup .venv.bench/.ready ## time it all, in turns with PyTorch; ARGS=--compiled
-	@$(IN_VENV) python -m tests.bench.comparison .venv.bench/bin/python --json tests/bench/results.json $(ARGS)
+PEERS := torch jax tensorflow
+bench: setup $(PEERS:%=.venv.%/.ready) ## time it all, in turns with PyTorch, JAX and TensorFlow
+	@$(IN_VENV) python -m tests.bench.comparison --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
 	@$(IN_VENV) python -m tests.bench.pages
 
 pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them
 	@$(IN_VENV) python -m tests.bench.pages
 
-# PyTorch is the peer of the benchmark and nothing else, so it stays out of .venv.
-.venv.bench/.ready: tests/bench/requirements.txt
-	@rm -rf .venv.bench && .venv/bin/python -m venv .venv.bench && \
-	echo "Making .venv.bench with PyTorch: a minute or two." && \
-	.venv.bench/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
+# The peers of the benchmark are that and nothing else, so they stay out of .venv.
+.venv.%/.ready: tests/bench/requirements/%.txt
+	@rm -rf .venv.$* && .venv/bin/python -m venv .venv.$* && \
+	echo "Making .venv.$* with $*: a minute or two." && \
+	.venv.$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
 	touch $@
 
 doctor: ## show what this machine has and what is missing
@@ -125,5 +125,5 @@ lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrad
 	@rm -rf .venv.lock && echo "requirements.txt is written; make setup installs it"
 
 clean: ## remove .venv and the tools' caches; results and DVC's cache stay
-	rm -rf .venv .venv.bench .venv.lock .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find stages tests -name __pycache__ -prune -exec rm -rf {} +

@@ -14,6 +14,18 @@ from typing import Any
 TOP = Path(__file__).parents[2]
 
 
+def environment(name: str) -> str:
+    """The Python of an environment that the Makefile makes, such as "torch".
+
+    Raises:
+        SystemExit: it is not there.
+    """
+    python = TOP / f".venv.{name}/bin/python"
+    if not python.exists():
+        raise SystemExit(f"error: {python.relative_to(TOP)}: no such file; `make bench` makes it")
+    return str(python)
+
+
 class Side:
     """A process that answers for one framework."""
 

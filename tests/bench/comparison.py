@@ -1,4 +1,4 @@
-"""Compare this project's networks with plain Jittor and PyTorch, in turns, on this machine.
+"""Compare this project's networks with plain Jittor and with other frameworks, in turns.
 
 All sides run in processes of their own and one works while the others wait. A measurement is a
 round of A B A B...: the ratio is taken within each round, since what else the machine does changes
@@ -13,20 +13,49 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.bench.common import TOP, Side, machine, markdown
+from tests.bench.common import TOP, Side, environment, machine, markdown
 
 NETWORKS = ("tutorial", "compact", "deep")
-BATCHES = (64, 256)
-EVALUATED = 10_000
-STEPS_IN_A_TURN = 10
-_PEERS = {"plain": "plain Jittor", "eager": "PyTorch eager", "compiled": "`torch.compile`"}
+WORK = {  # what is timed, with the images of a batch; 128 is what the recipe of `deep` trains with
+    "tutorial": [("train", 64), ("train", 256), ("evaluate", 500)],
+    "compact": [("train", 64), ("train", 256), ("evaluate", 500)],
+    "deep": [("train", 64), ("train", 128), ("train", 256), ("evaluate", 500)],
+}
+A_TURN = 0.5  # seconds that a side works before the next one does, about
 
 
-def check(jittor: Side, torch: Side, network: str) -> dict[str, float]:
+class Setting(NamedTuple):
+    """A framework in one way of using it."""
+
+    title: str
+    environment: str  # with the framework, as `common.environment` takes it
+    module: str  # of this package
+    options: dict[str, bool]  # for `build`
+
+
+_TORCH = "torch", "torch_side"
+_TENSORFLOW = "tensorflow", "tensorflow_side"
+PEERS = {
+    "eager": Setting("PyTorch eager", *_TORCH, {}),
+    "channels_last": Setting("PyTorch, channels last", *_TORCH, {"channels_last": True}),
+    "compiled": Setting("`torch.compile`", *_TORCH, {"compiled": True}),
+    "compiled_last": Setting(
+        "`torch.compile`, channels last", *_TORCH, {"compiled": True, "channels_last": True}
+    ),
+    "jax": Setting("JAX", "jax", "jax_side", {}),
+    "tensorflow": Setting("TensorFlow", *_TENSORFLOW, {}),
+    "tensorflow_xla": Setting("TensorFlow, XLA", *_TENSORFLOW, {"xla": True}),
+}
+_PRODUCT = 2048  # rows and columns of the large matrices
+# Not a peer, and not among the fastest: the same code with all of its own kernels switched off.
+_PLAIN = "plain"
+
+
+def check(ours: Side, peer: Side, network: str, title: str) -> dict[str, float]:
     """The largest difference of the logits, and of the losses of 20 steps, relative to their size.
 
     Raises:
@@ -35,128 +64,144 @@ def check(jittor: Side, torch: Side, network: str) -> dict[str, float]:
     """
     found = {}
     for what, arguments in (("logits", {"size": 64}), ("losses", {"size": 64, "steps": 20})):
-        a, b = (np.array(side.ask(what, **arguments)) for side in (jittor, torch))
+        a, b = (np.array(side.ask(what, **arguments)) for side in (ours, peer))
         found[what] = float(np.abs(a - b).max() / np.abs(b).max())
     if found["logits"] > 1e-4 or found["losses"] > 2e-3:
-        raise SystemExit(f"error: {network} differs between Jittor and PyTorch: {found}")
+        raise SystemExit(f"error: {network} differs between Jittor and {title}: {found}")
     return found
 
 
-def product_speed(*sides: Side) -> float:
-    """Multiply-adds a second of a large matrix product: the best of many tries, by whichever
-    framework multiplies faster, since only that is near what the cores can do.
-    """
-    size = 2048
-    times = [time for side in sides for time in side.ask("matrix_product", size=size, times=60)]
-    return float(size**3 / min(times))
-
-
-def compare(sides: dict[str, Side], rounds: int, action: str, **arguments: Any) -> dict[str, Any]:
-    """Time an action on all sides in turns.
+def in_turns(sides: dict[str, Side], rounds: int, what: str, size: int) -> dict[str, Any]:
+    """Time the same work on all sides in turns.
 
     Returns:
-        `seconds`: each side's median; `ratio`: the median over rounds of a peer's time to
-        Jittor's, so that more than 1 means that Jittor is faster; `rounds`.
+        `images_per_second`: each side's median; `ratio`: the median over rounds of this project's
+        speed to that of each other side; `ratios`: those of each round; `fastest`: the fastest
+        peer; `rounds`.
     """
-    for side in sides.values():  # compilers, caches and threads warm up
-        side.ask(action, **arguments)
-    times = [
-        {name: statistics.median(side.ask(action, **arguments)) for name, side in sides.items()}
-        for _ in range(rounds)
+
+    def speed(side: Side, times: int) -> float:
+        if what == "train":
+            return size / float(statistics.median(side.ask(what, size=size, steps=times)))
+        return times * size / float(side.ask(what, images=times * size, size=size)[0])
+
+    times = {}
+    for name, side in sides.items():  # compilers, caches and threads warm up
+        speed(side, 2)
+        times[name] = max(2, min(200, round(A_TURN * speed(side, 3) / size)))
+    found = [
+        {name: speed(side, times[name]) for name, side in sides.items()} for _ in range(rounds)
     ]
-    peers = [name for name in sides if name != "jittor"]
+    speeds = {name: statistics.median(one[name] for one in found) for name in sides}
+    others = [name for name in sides if name != "jittor"]
+    ratios = {name: [one["jittor"] / one[name] for one in found] for name in others}
     return {
+        "images_per_second": speeds,
+        "ratio": {name: statistics.median(each) for name, each in ratios.items()},
+        "ratios": {name: [round(ratio, 3) for ratio in each] for name, each in ratios.items()},
+        "fastest": max((name for name in others if name != _PLAIN), key=lambda name: speeds[name]),
         "rounds": rounds,
-        "seconds": {name: statistics.median(t[name] for t in times) for name in sides},
-        "ratio": {p: statistics.median(t[p] / t["jittor"] for t in times) for p in peers},
-        "ratios": {p: [round(t[p] / t["jittor"], 3) for t in times] for p in peers},
     }
 
 
-def measure(torch_python: str, rounds: int, compiled: bool) -> dict[str, Any]:
+def measure(rounds: int) -> dict[str, Any]:
     """Run the whole comparison."""
-    sides = {
-        "jittor": Side(sys.executable, "jittor_side"),
-        "plain": Side(sys.executable, "jittor_side"),
-        "eager": Side(torch_python, "torch_side"),
-    }
-    if compiled:
-        sides["compiled"] = Side(torch_python, "torch_side")
+    sides = {"jittor": Side(sys.executable, "jittor_side")}
+    sides[_PLAIN] = Side(sys.executable, "jittor_side")
+    for name, peer in PEERS.items():
+        sides[name] = Side(environment(peer.environment), peer.module)
     results: dict[str, Any] = {"machine": machine(), "agreement": {}, "rows": [], "kernels": {}}
-    for name in ("jittor", "eager"):
+    products = {}
+    for name in ("jittor", "eager", "jax", "tensorflow"):  # one for each framework
         results["machine"].update(sides[name].ask("versions"))
-    speed = product_speed(sides["jittor"], sides["eager"])
-    results["multiply_adds_per_second"] = speed
+        products[name] = sides[name].ask("matrix_product", size=_PRODUCT, times=40)
+    results["cores_busy"] = {name: cores for name, (_, cores) in products.items()}
+    # The best of many tries, by whoever multiplies fastest: only that is near what cores can do.
+    best = min(min(seconds) for seconds, _ in products.values())
+    results["multiply_adds_per_second"] = limit = _PRODUCT**3 / best
     with tempfile.TemporaryDirectory() as folder:
         for network in NETWORKS:
             weights = str(Path(folder) / f"{network}.npz")
             sides["jittor"].ask("build", network=network, weights=weights)
-            sides["plain"].ask("build", network=network, weights=f"{weights}.own", plain=True)
-            sides["eager"].ask("build", network=network, weights=weights)
-            if compiled:
-                sides["compiled"].ask("build", network=network, weights=weights, compiled=True)
-            agreement = check(sides["jittor"], sides["eager"], network)
-            results["agreement"][network] = agreement
+            sides[_PLAIN].ask("build", network=network, weights=f"{weights}.own", plain=True)
+            results["agreement"][network] = {}
+            for name, peer in PEERS.items():
+                sides[name].ask("build", network=network, weights=weights, **peer.options)
+                sides["jittor"].ask("restore", weights=weights)
+                found = check(sides["jittor"], sides[name], network, peer.title)
+                results["agreement"][network][name] = found
             work = sides["jittor"].ask("size")
-            for size in BATCHES:
-                row = compare(sides, rounds, "train", size=size, steps=STEPS_IN_A_TURN)
-                results["rows"].append(summary(network, "train", size, size, row, work, speed))
-            size = 500
-            row = compare(sides, rounds, "evaluate", images=EVALUATED, size=size)
-            results["rows"].append(summary(network, "evaluate", size, EVALUATED, row, work, speed))
-            print(table(results["rows"][-3:]), flush=True)
+            for what, size in WORK[network]:
+                row = in_turns(sides, rounds, what, size)
+                share = row["images_per_second"]["jittor"] * work[what] / limit
+                row |= {"limit": limit / work[what], "share_of_limit": share}
+                results["rows"].append({"network": network, "what": what, "batch": size, **row})
+                print(table(results["rows"][-1:]), flush=True)
             results["kernels"][network] = {
-                name: sides[name].ask("profile", size=64, steps=20) for name in ("plain", "jittor")
+                name: sides[name].ask("profile", size=64, steps=20) for name in (_PLAIN, "jittor")
             }
+            if network == "compact":
+                results["step"] = sides["jittor"].ask("parts", size=256)
     results["accuracy"] = {
         name: [sides[name].ask("accuracy", seed=seed) for seed in range(5)]
-        for name in ("plain", "jittor")
+        for name in (_PLAIN, "jittor")
     }
     for side in sides.values():
         side.close()
     return results
 
 
-def summary(
-    network: str,
-    what: str,
-    batch: int,
-    images: int,
-    row: dict[str, Any],
-    work: dict[str, int],
-    speed: float,
-) -> dict[str, Any]:
-    """A row of the results: speeds in images a second, beside what the cores could do at most."""
-    limit = speed / work[what]
-    speeds = {name: images / seconds for name, seconds in row["seconds"].items()}
-    return {
-        "network": network,
-        "what": what,
-        "batch": batch,
-        "images_per_second": speeds,
-        "ratio": row["ratio"],
-        "ratios": row["ratios"],
-        "rounds": row["rounds"],
-        "limit": limit,
-        "share_of_limit": speeds["jittor"] / limit,
-    }
-
-
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as Markdown."""
-    peers = list(rows[0]["ratio"])
-    head = ["network", "what", "batch", "Jittor, images/s"]
-    head += [f"against {_PEERS[peer]}" for peer in peers] + ["limit", "share of it"]
+    """Rows as Markdown: this project beside the fastest peer of each row."""
+    head = ["network", "what", "batch", "Jittor, images/s", "fastest peer", "against it"]
+    head += ["against PyTorch eager", "against plain Jittor", "share of the limit"]
     return markdown(
         head,
         [
             [row["network"], row["what"], str(row["batch"])]
-            + [f"{row['images_per_second']['jittor']:,.0f}"]
-            + [f"{row['ratio'][peer]:.2f} ×" for peer in peers]
-            + [f"{row['limit']:,.0f}", f"{row['share_of_limit']:.0%}"]
+            + [f"{row['images_per_second']['jittor']:,.0f}", PEERS[row["fastest"]].title]
+            + [f"{row['ratio'][name]:.2f} ×" for name in (row["fastest"], "eager", _PLAIN)]
+            + [f"{row['share_of_limit']:.0%}"]
             for row in rows
         ],
     )
+
+
+def speeds(rows: list[dict[str, Any]]) -> str:
+    """Images a second of each side, as Markdown: a row for each side, as they are many."""
+    titles = {"jittor": "this project", _PLAIN: "plain Jittor"}
+    titles |= {name: peer.title for name, peer in PEERS.items()}
+    head = ["images/s", *(f"{row['network']}, {row['what']} {row['batch']}" for row in rows)]
+    return markdown(
+        head,
+        [
+            [title, *(f"{row['images_per_second'][name]:,.0f}" for row in rows)]
+            for name, title in titles.items()
+        ],
+    )
+
+
+def cores(results: dict[str, Any]) -> str:
+    """In a sentence, how many cores each framework kept busy."""
+    titles = {"jittor": "Jittor", "eager": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
+    found = [f"{titles[name]} {busy:.2f}" for name, busy in results["cores_busy"].items()]
+    return (
+        f"All sides used {results['machine']['cores']} threads. While they multiplied large"
+        f" matrices they\nkept so many cores busy: {', '.join(found)}."
+    )
+
+
+def parts(found: dict[str, float]) -> str:
+    """Where the time of one step goes, as Markdown."""
+    titles = {
+        "kernels": "kernels, and the memory that they read and write",
+        "feeding": "a batch becomes an array of Jittor's",
+        "graph": "Python describes the step: layers, gradients, optimizer",
+        "rest": "Jittor runs what was described, and hands back the loss",
+    }
+    rows = [[title, f"{found[name] * 1e6:,.0f} µs"] for name, title in titles.items()]
+    rows.append(["all", f"{sum(found[name] for name in titles) * 1e6:,.0f} µs"])
+    return markdown(["part of a step", "time"], rows)
 
 
 def kernels(found: dict[str, list[tuple[str, float]]]) -> str:
@@ -176,7 +221,7 @@ def accuracies(found: dict[str, list[float]]) -> str:
     """What the kernels cost in accuracy, as Markdown."""
     rows = [
         [
-            _PEERS.get(name, "these kernels"),
+            {_PLAIN: "plain Jittor"}.get(name, "these kernels"),
             f"{statistics.mean(shares):.2%} ± {statistics.stdev(shares):.2%}",
             str(len(shares)),
         ]
@@ -187,15 +232,16 @@ def accuracies(found: dict[str, list[float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.comparison", description=__doc__)
-    parser.add_argument("torch_python", help="the Python of the environment with PyTorch")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each side (15)")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile as a third side")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each side (7)")
     parser.add_argument("--json", type=Path, help="where the results go")
     arguments = parser.parse_args()
     if not (TOP / "data/npy").exists():
         raise SystemExit("error: data/npy: no such folder; `make repro` makes it")
-    results = measure(arguments.torch_python, arguments.rounds, arguments.compiled)
+    results = measure(arguments.rounds)
     print(table(results["rows"]))
+    print(speeds(results["rows"]))
+    print(cores(results))
+    print(parts(results["step"]))
     print(kernels(results["kernels"]["tutorial"]))
     print(accuracies(results["accuracy"]))
     if arguments.json:

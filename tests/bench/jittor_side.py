@@ -63,6 +63,13 @@ class Jittor:
             self.network.parameters(), worker.LEARNING_RATE, worker.MOMENTUM, worker.WEIGHT_DECAY
         )
 
+    def restore(self, weights: str) -> None:
+        """Set the first weights again, as `build` wrote them, for another peer to compare with."""
+        self.network.load_state_dict(dict(np.load(weights)))
+        self.optimizer = kernels.SGD(
+            self.network.parameters(), worker.LEARNING_RATE, worker.MOMENTUM, worker.WEIGHT_DECAY
+        )
+
     def size(self) -> dict[str, int]:
         """Parameters, and the multiply-adds of one image: to evaluate it, and to train on it.
 
@@ -123,6 +130,29 @@ class Jittor:
             seconds[kind] += float(row[total]) / 1e9 / steps
         return sorted(seconds.items(), key=lambda item: -item[1])
 
+    def parts(self, size: int) -> dict[str, float]:
+        """Seconds of a training step by what they go into; medians of 300 steps."""
+        self.network.train()
+        images, labels = worker.batch(size, 0)
+        found: dict[str, list[float]] = defaultdict(list)
+        for _ in range(300):
+            began = time.perf_counter()
+            given = jt.array(images).stop_grad(), jt.array(labels)
+            fed = time.perf_counter()
+            mean = kernels.cross_entropy(self.network(given[0]), given[1])
+            self.optimizer.step(mean)
+            described = time.perf_counter()
+            mean.item()
+            jt.sync_all()
+            done = time.perf_counter()
+            found["feeding"].append(fed - began)
+            found["graph"].append(described - fed)
+            found["rest"].append(done - described)
+        result = {name: statistics.median(each) for name, each in found.items()}
+        result["kernels"] = sum(seconds for _, seconds in self.profile(size, 100))
+        result["rest"] = max(result["rest"] - result["kernels"], 0.0)
+        return result
+
     def shares(self, folder: str, network: str, size: int, log_every: int) -> dict[str, Any]:
         """What feeding and logging take of an epoch on 20,000 real images: medians of seven."""
         os.chdir(folder)
@@ -173,10 +203,10 @@ class Jittor:
         jt.sync_all()
         return value
 
-    def matrix_product(self, size: int, times: int) -> list[float]:
-        """Seconds that each of some products of square matrices took."""
+    def matrix_product(self, size: int, times: int) -> worker.Products:
+        """Seconds that each of some products of square matrices took, and the cores they used."""
         a, b = jt.rand(size, size), jt.rand(size, size)
-        return worker.seconds(lambda: jt.matmul(a, b).sync(True), times)
+        return worker.products(lambda: jt.matmul(a, b).sync(True), times)
 
     def versions(self) -> dict[str, str]:
         return {"jittor": jt.__version__}
@@ -226,6 +256,6 @@ if __name__ == "__main__":
     side = Jittor()
     names = (
         *("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product"),
-        *("size", "profile", "shares", "accuracy"),
+        *("restore", "size", "profile", "parts", "shares", "accuracy"),
     )
     worker.serve({name: getattr(side, name) for name in names})

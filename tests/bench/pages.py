@@ -23,6 +23,13 @@ from stages.tools import score
 from tests.bench import comparison, pipeline, recipes
 from tests.bench.common import TOP, markdown
 
+_VERSIONS = {
+    "python": "Python",
+    "jittor": "Jittor",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "tensorflow": "TensorFlow",
+}
 PAGES = ("README.md", "README.zh-CN.md", "tests/bench/README.md")
 _BLOCK = re.compile(
     r"(?<=<!-- figures: )(?P<name>[\w-]+)(?P<open> -->\n)(?P<body>.*?)(?=<!-- end of figures -->)",
@@ -60,22 +67,18 @@ def _recipes(head: list[str]) -> str:
 
 def _hardware(what: str, machine: dict[str, Any]) -> str:
     """What something was measured on, in a sentence."""
-    versions = [
-        f"{title} {machine[key]}"
-        for key, title in (("python", "Python"), ("jittor", "Jittor"), ("torch", "PyTorch"))
-        if key in machine
-    ]
+    versions = [f"{title} {machine[key]}" for key, title in _VERSIONS.items() if key in machine]
     return (
         f"{what} was measured on {machine['cores']} cores of an {machine['processor']},"
         f" with {', '.join(versions)}."
     )
 
 
-def _speeds(network: str | None = None) -> str:
-    """How many times as fast as PyTorch eager training is: from the least to the most."""
+def _speeds(fastest: bool, to: str = "to") -> str:
+    """How many times as fast training is as PyTorch eager, or as the fastest peer of each row."""
     rows = [row for row in _json("results")["rows"] if row["what"] == "train"]
-    ratios = [row["ratio"]["eager"] for row in rows if network in (None, row["network"])]
-    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+    ratios = [row["ratio"][row["fastest"] if fastest else "eager"] for row in rows]
+    return f"{min(ratios):.1f} {to} {max(ratios):.1f}"
 
 
 def _indented(text: str) -> str:
@@ -95,15 +98,20 @@ BLOCKS: dict[str, Callable[[], str]] = {
         ["方案", "网络", "测试准确率，均值 ± 标准差", "n", "训练时间，2 个核心"]
     ),
     "speed": lambda: (
-        f"On the CPU training is {_speeds()} times as fast as the same networks in PyTorch eager"
-        "\n([how that was measured](tests/bench/README.md))."
+        f"On the CPU training is {_speeds(False)} times as fast as the same networks in PyTorch"
+        f" eager,\n{_speeds(True)} times as fast as in the fastest of PyTorch, JAX, TensorFlow\n"
+        "([how that was measured](tests/bench/README.md))."
     ),
     "speed-zh": lambda: (
-        f"在 CPU 上，训练速度是同样的网络在 PyTorch eager 下的 {_speeds()} 倍"
+        f"在 CPU 上，训练速度是同样的网络在 PyTorch eager 下的 {_speeds(False, "至")} 倍，"
+        f"\n是 PyTorch、JAX 和 TensorFlow 中最快者的 {_speeds(True, "至")} 倍"
         "\n（[测量方法](tests/bench/README.md)）。"
     ),
     "recipes-whole": lambda: recipes.table(_json("recipes")),
     "comparison": lambda: comparison.table(_json("results")["rows"]),
+    "peers": lambda: comparison.speeds(_json("results")["rows"]),
+    "cores": lambda: comparison.cores(_json("results")),
+    "step": lambda: comparison.parts(_json("results")["step"]),
     "comparison-machine": lambda: _hardware("It", _json("results")["machine"]),
     "kernels": lambda: comparison.kernels(_json("results")["kernels"]["tutorial"]),
     "accuracy": lambda: comparison.accuracies(_json("results")["accuracy"]),

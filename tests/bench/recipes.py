@@ -33,9 +33,9 @@ TRAINING_IMAGES = 60_000
 class Peer:
     """PyTorch, beside Jittor: its epoch's time, and the networks' multiply-adds."""
 
-    def __init__(self, torch_python: str) -> None:
+    def __init__(self) -> None:
         self.jittor = Side(sys.executable, "jittor_side")
-        self.torch = Side(torch_python, "torch_side")
+        self.torch = Side(common.environment("torch"), "torch_side")
         self.sizes: dict[str, dict[str, int]] = {}
         for network in ("compact", "deep", "tutorial"):  # the last one is the one that is timed
             with tempfile.TemporaryDirectory() as folder:
@@ -156,12 +156,11 @@ def table(runs: list[dict[str, Any]]) -> str:
 def main() -> None:
     known = list(EVERYTHING.recipes)
     parser = argparse.ArgumentParser(prog="python -m tests.bench.recipes", description=__doc__)
-    parser.add_argument("torch_python", help="the Python of the environment with PyTorch")
     parser.add_argument("--json", type=Path, required=True, help="every run; what it holds stays")
     parser.add_argument("--recipes", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     arguments = parser.parse_args()
-    peer = Peer(arguments.torch_python)
+    peer = Peer()
     runs: list[dict[str, Any]] = []
     if arguments.json.exists():
         runs = json.loads(arguments.json.read_text(encoding="utf-8"))

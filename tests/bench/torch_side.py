@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, eager or compiled; needs the environment of requirements.txt."""
+"""The same networks in PyTorch; needs the environment of requirements/torch.txt."""
 
 from __future__ import annotations
 
@@ -64,13 +64,17 @@ NETWORKS: dict[str, type[nn.Module]] = {"tutorial": Tutorial, "compact": Compact
 class Torch:
     """One network and its optimizer."""
 
-    def build(self, network: str, weights: str, compiled: bool = False) -> None:
+    def build(
+        self, network: str, weights: str, compiled: bool = False, channels_last: bool = False
+    ) -> None:
         """Make the network with the weights in the file `weights`."""
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.plain: Any = NETWORKS[network]()
         arrays = {name: torch.from_numpy(a) for name, a in np.load(weights).items()}
         missing, unexpected = self.plain.load_state_dict(arrays, strict=False)
         if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
             raise ValueError(f"weights differ in name: {missing} are missing, {unexpected} extra")
+        self.plain.to(memory_format=self.layout)
         self.network: Any = torch.compile(self.plain) if compiled else self.plain
         self.optimizer = torch.optim.SGD(
             self.plain.parameters(), worker.LEARNING_RATE, worker.MOMENTUM, 0, worker.WEIGHT_DECAY
@@ -81,7 +85,7 @@ class Torch:
         self.network.eval()
         with torch.no_grad():
             result: list[list[float]] = self.network(
-                torch.from_numpy(worker.batch(size, 0)[0])
+                self._images(worker.batch(size, 0)[0])
             ).tolist()
         return result
 
@@ -104,17 +108,20 @@ class Torch:
         def work() -> None:
             with torch.no_grad():
                 for _ in range(images // size):
-                    self.network(torch.from_numpy(one)).numpy()
+                    self.network(self._images(one)).numpy()
 
         return worker.seconds(work, 1)
 
-    def matrix_product(self, size: int, times: int) -> list[float]:
-        """Seconds that each of some products of square matrices took."""
+    def matrix_product(self, size: int, times: int) -> worker.Products:
+        """Seconds that each of some products of square matrices took, and the cores they used."""
         a, b = torch.rand(size, size), torch.rand(size, size)
-        return worker.seconds(lambda: a @ b, times)
+        return worker.products(lambda: a @ b, times)
+
+    def _images(self, images: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(images).contiguous(memory_format=self.layout)
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        logits = self.network(torch.from_numpy(images))
+        logits = self.network(self._images(images))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
         self.optimizer.zero_grad()
         loss.backward()

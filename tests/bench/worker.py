@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,21 @@ def seconds(work: Callable[[], object], times: int) -> list[float]:
         work()
         result.append(time.perf_counter() - began)
     return result
+
+
+class Products(NamedTuple):
+    """Some products of large matrices."""
+
+    seconds: list[float]  # of each
+    cores: float  # that they kept busy: seconds of all threads by seconds of the clock
+
+
+def products(work: Callable[[], object], times: int) -> Products:
+    """Time some products."""
+    clock, threads = time.perf_counter(), time.process_time()
+    each = seconds(work, times)
+    busy = time.process_time() - threads
+    return Products(each, busy / (time.perf_counter() - clock))
 
 
 def serve(actions: dict[str, Action]) -> None:

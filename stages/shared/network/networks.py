@@ -1,7 +1,8 @@
 """The networks that can be trained, each as a list of named layers.
 
 The layers are Jittor's own with faster CPU kernels beneath. `relu=True` and `pool=2` on a layer
-are the ReLU and the 2 x 2 max-pool that follow it, computed in the same pass. To add a network,
+are the ReLU and the 2 x 2 max-pool that follow it, computed in the same pass; a convolution and a
+BatchNorm that follow each other run as one kernel. To add a network,
 write a function that lists its layers, enter it in `NETWORKS`, and add its key to
 `params.Train.network`.
 """

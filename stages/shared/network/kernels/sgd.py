@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from stages.shared.network.kernels import call
 from stages.shared.network.runtime import jt, nn
 
 _SETTINGS = ("rate", "momentum", "decay", "dampening", "nesterov")
 
 
+@cache  # it is asked for at each step
 def _line(parameters: int) -> str:
     """The call for arrays in this order: all parameters, all gradients, all velocities."""
     n = parameters
