@@ -57,13 +57,18 @@ def reached(stage: str) -> set[Path]:
     """The files that a stage is made of: modules, and what they name in their own folder (C++)."""
     names = {f"stages.{stage}", *GRAPH.find_upstream_modules(f"stages.{stage}")}
     modules = {path for path in map(file_of, names) if holds_code(path)}
-    beside = {
-        path
-        for module in modules
-        for path in module.parent.iterdir()
-        if path.is_file() and path.suffix not in {".py", ".md"} and path.name in module.read_text()
-    }
-    return modules | beside
+    found, new = modules, modules
+    while new:
+        new = {
+            path
+            for file in new
+            for path in file.parent.iterdir()
+            if path.is_file()
+            and path.suffix not in {".py", ".md"}
+            and path.name in file.read_text()
+        } - found
+        found = found | new
+    return found
 
 
 def listed(stage: str) -> set[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from dvc.utils.serialize import load_yaml
 
 from stages.shared import params
 from stages.shared.datasets import DATASETS
@@ -92,6 +93,91 @@ def test_what_is_wrong_is_named_with_its_value(
         params.load(path)
     assert f"{path}: {said}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def bomb(line: str, last: str) -> str:
+    """Each of twenty lines means ten of the one before it."""
+    lines = [line.format(n=n, of=", ".join([f"*a{n - 1}"] * 10)) for n in range(1, 20)]
+    return "\n".join([last, *lines, ""])
+
+
+# What a person, a merge or an attacker could make of the file. What follows `params.yaml: `.
+STRANGE = {
+    "a key twice": ("train: 1\ntrain: 2\n", 'not YAML: line 2: found duplicate key "train"'),
+    "a key twice, deeper": ("a:\n  b: 1\n  b: 1\n", 'not YAML: line 3: found duplicate key "b"'),
+    "no such day": ("a: 2024-02-30\n", "not YAML: day is out of range for month"),
+    "no such number": ("a: !!int x\n", "not YAML: invalid literal for int"),
+    "a number without end": (f"a: {'9' * 5000}\n", "not YAML: Exceeds the limit"),
+    "brackets": ("a: " + "[" * 1000, "not YAML: line 1: more than 20 blocks in each other"),
+    "blocks": ("a: " + "{a: " * 1000, "not YAML: line 1: more than 20 blocks in each other"),
+    "aliases": (bomb("a{n}: &a{n} [{of}]", "a0: &a0 [x]"), "not YAML: line 2: *a0, expected"),
+    "merges": (bomb("a{n}: &a{n} {{<<: [{of}]}}", "a0: &a0 {x: 1}"), "not YAML: line 2: *a0, exp"),
+    "code": ("a: !!python/object/apply:os.system [exit]\n", "not YAML: line 1: could not deter"),
+    "several": ("a: 1\n---\nb: 2\n", "not YAML: "),
+    "a tab": ("train:\n\tepochs: 1\n", "not YAML: line 2: "),
+    "no text": (b"\xff\xfe\x00", "not YAML: 'utf-8' codec can't decode"),
+    "control": ("a: \x07\n", "not YAML: "),
+    "too much": ("a: " + "x" * 1_000_000, "more than 100,000 bytes, expected some hundred lines"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), STRANGE.values(), ids=STRANGE.keys())
+def test_what_is_no_data_is_refused_in_a_line(
+    tmp_path: Path, content: str | bytes, said: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(params.ParamsError) as caught:
+        params.load(path)
+    assert str(caught.value).startswith(f"{path}: {said}")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("value", ["010", "0o10", "1:30", "no", "1e-4", "1_0", ".5", "~", "0x10"])
+def test_a_value_is_what_dvc_takes_it_for(tmp_path: Path, value: str) -> None:
+    path = edited(tmp_path, "    shift: 0 ", f"    shift: {value} ")
+    meant = load_yaml(str(path))["train"]["augment"]["shift"]
+    try:
+        found = params.load(path).train.augment.shift
+    except params.ParamsError:
+        assert not isinstance(meant, int | float)
+    else:
+        assert found == meant
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("epochs: 1 ", f"epochs: {10**30} "),
+        ("batch_size: 64", f"batch_size: {2**63}"),
+        ("learning_rate: 0.1", "learning_rate: 1e308"),
+        ("weight_decay: 0.0001", "weight_decay: .inf"),
+        ("    shift: 0 ", "    shift: 1e9 "),
+        ("smoothing: 10", "smoothing: 99999999"),
+        ("epochs: 22", "epochs: 2200000000"),
+    ],
+)
+def test_no_number_is_beyond_reason(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(params.ParamsError, match=r"expected (less|a finite)"):
+        params.load(edited(tmp_path, old, new))
+
+
+def test_of_many_problems_the_first_are_told_and_cut_short(tmp_path: Path) -> None:
+    keys = "".join(f"  key{n}: 1\n" for n in range(5_000))
+    with pytest.raises(params.ParamsError) as caught:
+        params.load(edited(tmp_path, "train:\n", f"train:\n{keys}"))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 11
+    assert lines[-1].endswith("and 4990 more such problems")
+    with pytest.raises(params.ParamsError) as caught:
+        params.load(edited(tmp_path, "network: tutorial", f"network: {'x' * 50_000}"))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    with pytest.raises(params.ParamsError, match="cannot be read: Is a directory"):
+        params.load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "a: [1,", "train: 3"])

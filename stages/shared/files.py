@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stages.shared.program import UserError
 
 _GZIP = b"\x1f\x8b"  # the first two bytes of every gzip file (RFC 1952)
+_SHOWN = 100  # letters of a value that a message repeats
 
 
 class GzipError(UserError):
@@ -104,10 +105,17 @@ def from_json(kind: type[_Kind], text: str) -> _Kind:
         raise RecordError(describe(dict(error.errors()[0]))) from None
 
 
+def shortened(text: str) -> str:
+    """A text from outside as a message can hold it: of one line, and not long."""
+    cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return cut if cut.isprintable() else repr(cut)
+
+
 def describe(problem: dict[str, Any]) -> str:
     """Put one of pydantic's findings into words: the key, what was found, what was expected."""
     keys = [str(part) for part in problem["loc"] if part != "[key]"]
-    key, found = ".".join(keys), problem["input"]
+    key = shortened(".".join(keys))
+    found = "empty" if problem["input"] is None else shortened(repr(problem["input"]))
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "extra_forbidden":
@@ -121,8 +129,8 @@ def describe(problem: dict[str, Any]) -> str:
     if not key and problem["type"] == "json_invalid":
         return str(expected)
     if not key:
-        return f"found {found!r}, expected {expected}"
-    return f"{key} is {'empty' if found is None else repr(found)}, expected {expected}"
+        return f"found {found}, expected {expected}"
+    return f"{key} is {found}, expected {expected}"
 
 
 def _remove(path: Path) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from stages.shared.files import Record, describe
+from stages.shared.files import Record, describe, shortened
 from stages.shared.program import UserError
 
 _UNKNOWN = "extra_forbidden"  # pydantic's name for a key that no block has
@@ -22,17 +24,16 @@ class ParamsError(UserError):
     """A key or a value of params.yaml that the pipeline cannot use."""
 
 
-def _number(value: object) -> object:
-    """Read `1e-4`: a number to people and to DVC, but text to PyYAML, which wants `1.0e-4`."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+# No more than any run can want: what is larger is a slip, and overflows somewhere else.
+_MOST = 1_000_000
+_BYTES = 100_000  # of the whole file
+_DEPTH = 20  # of blocks and lists in each other
+_TOLD = 10  # problems that are named; of more only the number
 
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Number = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(min_length=1, max_length=2000)]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -40,14 +41,14 @@ class Download(Record):
     """Where the images come from."""
 
     dataset: Literal["mnist", "fashion_mnist", "own"]
-    sources: list[str] = Field(min_length=1)
+    sources: list[Name] = Field(min_length=1, max_length=100)
 
 
 class Decode(Record):
     """What the decoded arrays must hold."""
 
     num_classes: int = Field(ge=2, le=256)
-    class_names: list[str]
+    class_names: list[Name]
 
     @model_validator(mode="after")
     def _names_fit(self) -> Decode:
@@ -67,10 +68,10 @@ class Decode(Record):
 class Augment(Record):
     """The largest change of each kind that a training image is given; 0 is none."""
 
-    shift: Number = Field(ge=0)
-    rotate: Number = Field(ge=0, le=180)
-    scale: Number = Field(ge=0, lt=1)
-    shear: Number = Field(ge=0)
+    shift: Number
+    rotate: Number = Field(le=180)
+    scale: Share
+    shear: Number
 
     def any(self) -> bool:
         """Whether there is any change at all."""
@@ -81,36 +82,36 @@ class Train(Record):
     """The network and how it learns."""
 
     network: Literal["tutorial", "compact", "deep"]
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    epochs: Count
+    batch_size: Count
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Number = Field(gt=0)
     schedule: Literal["constant", "cosine", "one_cycle"]
-    momentum: Number = Field(ge=0, lt=1)
+    momentum: Share
     nesterov: bool
-    weight_decay: Number = Field(ge=0)
-    label_smoothing: Number = Field(ge=0, lt=1)
-    ema_decay: Number = Field(ge=0, lt=1)
+    weight_decay: Number
+    label_smoothing: Share
+    ema_decay: Share
     augment: Augment
-    validation_images: int = Field(ge=1)
-    patience: int = Field(ge=0)
+    validation_images: Count
+    patience: int = Field(ge=0, le=_MOST)
     keep: Literal["best", "last"]
     seed: int = Field(ge=0, lt=2**31)
     device: Device
-    log_every: int = Field(ge=1)
+    log_every: Count
 
 
 class Evaluate(Record):
     """How the test images are read."""
 
-    batch_size: int = Field(ge=1)
+    batch_size: Count
     device: Device
 
 
 class Plot(Record):
     """How the pictures are drawn."""
 
-    smoothing: int = Field(ge=1)
+    smoothing: Count
 
 
 class Blocks(Record):
@@ -147,15 +148,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
     Raises:
         ParamsError: the file is missing or not YAML, a key is unknown (the message names the
-            nearest known one) or missing, or a value has the wrong type or is out of range.
-            Every problem is named, a line each.
+            nearest known one), missing or there twice, or a value has the wrong type or is out of
+            range. The first problems are named, a line each.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file; run from the top of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    tree = _read(path)
     params, problems = _checked(Params, {} if tree is None else tree)
     if params:
         blocks = {key: tree[key] for key in Blocks.model_fields}
@@ -163,7 +159,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
             _, found = _checked(Blocks, _merged(blocks, changes))
             problems += [f"recipes.{name}.{problem}" for problem in found]
     if problems or not params:
-        raise ParamsError("\n       ".join(f"{path}: {problem}" for problem in problems))
+        more = len(problems) - _TOLD
+        told = [f"{path}: {problem}" for problem in problems[:_TOLD]]
+        told += [f"{path}: and {more} more such problems"] if more > 0 else []
+        raise ParamsError("\n       ".join(told))
     return params
 
 
@@ -183,6 +182,55 @@ def overrides(recipe: Tree, above: str = "") -> dict[str, Any]:
     return flat
 
 
+def _read(path: Path) -> Any:
+    """What a YAML file holds, as DVC reads it: YAML 1.2, and no key twice.
+
+    What could grow beyond the file's own size, or stop the parser, is refused before it is built.
+
+    Raises:
+        ParamsError: as `load` says.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_BYTES + 1)
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the top of the repository") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > _BYTES:
+        raise ParamsError(f"{path}: more than {_BYTES:,} bytes, expected some hundred lines")
+    try:
+        text = data.decode("utf-8")
+        _check_form(text)
+        return YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        what = str(error.problem).splitlines()[0]
+        raise ParamsError(f"{path}: not YAML: line {line}: {shortened(what)}") from None
+    # Also what a parser trips over in other ways: days that no month has, numbers without end.
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise ParamsError(f"{path}: not YAML: {shortened(what)}") from None
+
+
+def _check_form(text: str) -> None:
+    """Refuse YAML that means more than it says.
+
+    Raises:
+        ValueError: it repeats itself by reference, or is nested beyond reason.
+        ruamel.yaml.error.YAMLError: it is no YAML.
+    """
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        if isinstance(event, AliasEvent):
+            line = event.start_mark.line + 1
+            raise ValueError(f"line {line}: *{event.anchor}, expected the values themselves")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _DEPTH:
+            line = event.start_mark.line + 1
+            raise ValueError(f"line {line}: more than {_DEPTH} blocks in each other")
+
+
 def _checked(kind: type[_Kind], tree: object) -> tuple[_Kind | None, list[str]]:
     """The blocks, or None and what is wrong with them, a line each."""
     try:
@@ -190,10 +238,12 @@ def _checked(kind: type[_Kind], tree: object) -> tuple[_Kind | None, list[str]]:
     except ValidationError as error:
         found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
     # A misspelt key is missing as well; its own line says so better.
-    unknown = [problem["loc"] for problem in found if problem["type"] == _UNKNOWN]
+    unknown = [problem["loc"] for problem in found if problem["type"] == _UNKNOWN][:_TOLD]
     meant = {(*keys[:-1], _nearest(kind, keys)) for keys in unknown}
     told = [p for p in found if p["type"] != "missing" or p["loc"] not in meant]
-    return None, [_describe(kind, problem) for problem in told]
+    # To look for what was meant takes long where there are thousands.
+    hinted = [_describe(kind, problem) for problem in told[:_TOLD]]
+    return None, hinted + [describe(problem) for problem in told[_TOLD:]]
 
 
 def _merged(tree: Tree, changes: Tree) -> Tree:

@@ -103,8 +103,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
         "([how that was measured](tests/bench/README.md))."
     ),
     "speed-zh": lambda: (
-        f"在 CPU 上，训练速度是同样的网络在 PyTorch eager 下的 {_speeds(False, "至")} 倍，"
-        f"\n是 PyTorch、JAX 和 TensorFlow 中最快者的 {_speeds(True, "至")} 倍"
+        f"在 CPU 上，训练速度是同样的网络在 PyTorch eager 下的 {_speeds(False, '至')} 倍，"
+        f"\n是 PyTorch、JAX 和 TensorFlow 中最快者的 {_speeds(True, '至')} 倍"
         "\n（[测量方法](tests/bench/README.md)）。"
     ),
     "recipes-whole": lambda: recipes.table(_json("recipes")),
