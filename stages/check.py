@@ -7,11 +7,14 @@ found earlier, here, or the results of the run before are lost.
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 from pathlib import Path
 
 from stages.shared import params
 from stages.shared.files import replacing
-from stages.shared.program import run
 
 CHECKED = Path("data/checked.txt")
 

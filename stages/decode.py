@@ -6,11 +6,14 @@ uint8 (N,), for train and for test, and class_names.json.
 
 from __future__ import annotations
 
+from stages.shared.program import UserError, run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 from pathlib import Path
 
 from stages.shared import datasets, digits, idx, params
 from stages.shared.files import replacing
-from stages.shared.program import UserError, run
 
 
 def decode(raw: Path, npy: Path, class_names: list[str]) -> None:

@@ -6,8 +6,11 @@ that their bytes are the same whatever the source.
 
 from __future__ import annotations
 
-from stages.shared import datasets, params
 from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
+from stages.shared import datasets, params
 from stages.shared.sources import fetch
 
 

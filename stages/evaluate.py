@@ -6,9 +6,12 @@ plots/evaluation. The test images are used neither for training nor to choose an
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 from stages.shared import digits, model_file, params, scoring
 from stages.shared.network import classifier, runtime
-from stages.shared.program import run
 
 
 def main() -> None:

@@ -5,10 +5,13 @@ Reads models/digits.safetensors and data/npy/test-*.npy; writes models/digits.on
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 from stages.shared import digits, interchange, model_file, params
 from stages.shared.files import replacing
 from stages.shared.network import classifier, runtime
-from stages.shared.program import run
 
 
 def main() -> None:

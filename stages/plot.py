@@ -7,12 +7,15 @@ or none, and plots/README.md, which shows them.
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import numpy as np
 
 from stages.shared import curves, digits, model_file, params, scoring
 from stages.shared.datasets import DATASETS
 from stages.shared.files import replacing
-from stages.shared.program import run
 from stages.shared.report import card, figures
 
 

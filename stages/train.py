@@ -6,10 +6,13 @@ curves in plots/training.
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 from stages.shared import curves, digits, model_file, params
 from stages.shared.model_file import Description
 from stages.shared.network import classifier, runtime
-from stages.shared.program import run
 from stages.shared.training import checkpoints, loop
 from stages.shared.training.progress import Display
 
@@ -37,6 +40,10 @@ def main() -> None:
     kept = checkpoints.Checkpoints(checkpoints.FOLDER, run_id)
     for other in kept.others():
         print(f"not used: {other}, a checkpoint of other parameters, data or code")
+    if aside := kept.set_aside():
+        print(
+            f"not used: {kept.path}, which is damaged; it is {aside} now, and training starts anew"
+        )
     per_epoch = loop.steps_per_epoch(len(data) - len(held_out), settings.batch_size)
     with Display(curves.Curves(curves.FOLDER), settings.epochs * per_epoch) as display:
         for event in loop.fit(learner, data, held_out, settings, kept):

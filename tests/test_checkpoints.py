@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
+from safetensors.numpy import save as to_bytes
 
 from stages.shared.training.checkpoints import Checkpoints, fingerprint
 
@@ -51,8 +54,41 @@ def test_other_runs_are_named_and_left(tmp_path: Path) -> None:
     assert one.others() == []
 
 
-def test_half_a_file_is_no_checkpoint(tmp_path: Path) -> None:
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flipped(path: Path) -> None:
+    """One bit of the array, which is what the file ends with."""
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+
+
+def unsigned(path: Path) -> None:
+    path.write_bytes(to_bytes({"x": np.zeros(100)}, {"progress": "{}"}))
+
+
+def bare(path: Path) -> None:
+    path.write_bytes(to_bytes({"x": np.zeros(100)}))
+
+
+def replaced(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+@pytest.mark.parametrize("damage", [half, flipped, unsigned, bare, replaced])
+def test_what_is_not_whole_is_set_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     checkpoints = Checkpoints(tmp_path, "a" * 64)
-    checkpoints.save({"x": np.zeros(100)}, {})
-    checkpoints.path.write_bytes(checkpoints.path.read_bytes()[:-1])
-    assert checkpoints.load() is None
+    checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
+    assert checkpoints.set_aside() is None
+    assert checkpoints.load()
+    for _ in range(2):  # what was set aside before is no hindrance
+        damage(checkpoints.path)
+        assert checkpoints.load() is None
+        assert checkpoints.set_aside() == tmp_path / f"{'a' * 16}.damaged"
+        assert not checkpoints.path.exists()
+        checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
+        assert checkpoints.load()

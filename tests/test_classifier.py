@@ -129,6 +129,55 @@ def test_files_of_other_kinds_are_refused(path: Path, tmp_path: Path) -> None:
         classifier.load(rewritten(path, {}, {"format": "digits-9"}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mean": math.nan}, "mean is nan, expected"),
+        ({"mean": 7}, "mean is 7, expected less than or equal to 1"),
+        ({"std": 0.0}, "std is 0.0, expected greater than 0"),
+        ({"std": -1.0}, "std is -1.0, expected greater than 0"),
+        ({"std": math.inf}, "std is inf, expected"),
+        ({"image_size": [10**9, 10]}, "image_size.0 is 1000000000, expected less than"),
+        ({"image_size": [28.5, 28]}, "image_size.0 is 28.5, expected"),
+        ({"image_size": None}, "image_size is empty, expected"),
+        ({"class_names": [1, 2, 3]}, "class_names.0 is 1, expected a valid string"),
+        ({"class_names": []}, "class_names is [], expected"),
+        ({"class_names": None}, "class_names is empty, expected"),
+        ({"network": ["deep"]}, "network is ['deep'], expected a valid string"),
+        ({"held_out": -1}, "held_out is -1, expected greater than"),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused(
+    path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        classifier.load(rewritten(path, {}, changes))
+    assert str(caught.value).startswith(f"{path}: its description is not that of a network ({said}")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(path: Path, value: float) -> None:
+    weight = fresh().network.fc2.weight.numpy().copy()
+    weight[1, 2] = value
+    with pytest.raises(ModelFileError, match=f"fc2.weight holds {value}, expected finite numbers"):
+        classifier.load(rewritten(path, {"fc2.weight": weight}))
+
+
+def test_negative_variances_are_refused(path: Path) -> None:
+    variance = fresh().network.bn.running_var.numpy() - 2
+    with pytest.raises(ModelFileError, match=r"bn.running_var holds -1.0, expected variances"):
+        classifier.load(rewritten(path, {"bn.running_var": variance}))
+
+
+def test_answers_that_are_no_numbers_are_refused(path: Path) -> None:
+    """Here by weights so large that their sums are infinite."""
+    weight = np.full((3, 256), 3e38, np.float32)
+    bias = np.full(256, 10, np.float32)
+    liar = classifier.load(rewritten(path, {"fc2.weight": weight, "fc1.bias": bias}))
+    with pytest.raises(ClassifierError, match="numbers that are not finite"):
+        liar.logits(pictures())
+
+
 def test_an_unknown_network_lists_the_known_ones() -> None:
     with pytest.raises(NetworkError, match=r"network is 'resnet', expected one of: .*tutorial"):
         networks.build("resnet", (28, 28), 10)

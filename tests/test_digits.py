@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,7 @@ def test_images_of_one_colour_can_be_normalised() -> None:
 def put(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
     np.save(folder / "train-images.npy", images)
     np.save(folder / "train-labels.npy", labels)
+    digits.save_class_names(folder, ["a", "b"])
 
 
 def test_images_stay_on_disk(tmp_path: Path) -> None:
@@ -103,6 +106,56 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "train-labels.npy").write_bytes(b"\x93NUMPY garbage")
     with pytest.raises(DigitsError, match=r"train-labels\.npy: not a \.npy file"):
         digits.load(tmp_path, "train")
+
+
+def test_a_label_without_a_class_is_named_with_its_file(tmp_path: Path) -> None:
+    put(tmp_path, np.zeros((3, 5, 6), np.uint8), np.array([0, 1, 32], np.uint8))
+    with pytest.raises(
+        DigitsError, match=r"train-labels\.npy: label 32 at index 2, expected 0 to 1"
+    ):
+        digits.load(tmp_path, "train")
+
+
+def npy(header: str, data: bytes = b"\0" * 90) -> bytes:
+    """A .npy file with this header."""
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def archive(tmp_path: Path) -> bytes:
+    np.savez(tmp_path / "x.npz", np.zeros((3, 5, 6), np.uint8))
+    return (tmp_path / "x.npz").read_bytes()
+
+
+FORM = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }"
+BROKEN = {
+    "an archive": archive,
+    "a pickle": lambda _: pickle.dumps(np.zeros((3, 5, 6), np.uint8)),
+    "objects": lambda _: npy("{'descr': '|O', 'fortran_order': False, 'shape': (3, 5, 6), }"),
+    "a negative size": lambda _: npy(FORM % "(3, -5, 6)"),
+    "too large": lambda _: npy(FORM % "(3, 5, 10**9)".replace("10**9", "1000000000")),
+    "overflowing": lambda _: npy(FORM % f"({2**62}, {2**62}, 6)"),
+    "text for a size": lambda _: npy(FORM % "('3', 5, 6)"),
+    "cut short": lambda _: npy(FORM % "(3, 5, 6)", b"\0" * 89),
+    "no header": lambda _: npy("{"),
+    "code": lambda _: npy("__import__('os').system('true')"),
+    "nested": lambda _: npy("(" * 100),
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_what_is_no_npy_file_is_refused_in_a_line(
+    tmp_path: Path, content: Callable[[Path], bytes]
+) -> None:
+    put(tmp_path, np.zeros((3, 5, 6), np.uint8), np.zeros(3, np.uint8))
+    (tmp_path / "train-images.npy").write_bytes(content(tmp_path))
+    with pytest.raises(DigitsError) as caught:
+        digits.load(tmp_path, "train")
+    assert "train-images.npy: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_classes_have_the_users_names_or_the_data_sets_or_numbers() -> None:

@@ -148,3 +148,16 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(PictureError, match=r"x\.png: not a whole picture, expected PNG or JPEG"):
         pictures.load(path)
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("1", (9000, 9000)).save(path)
+    with pytest.raises(PictureError, match="9,000 x 9,000 pixels, expected 50,000,000 at most"):
+        pictures.load(path)
+
+
+def test_a_large_picture_is_kept_small(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("L", (5000, 3000), 200).save(path)
+    assert pictures.load(path).shape == (1229, 2048)

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 import stages.shared.network
-from stages.shared import idx
+from stages.shared import idx, model_file
 from stages.shared.idx import IdxError
 from stages.tools import explanation, predict
 from stages.tools.pictures import PictureError
-from stages.tools.predict import Picture, Reading
+from stages.tools.predict import Reading
 
 DIGIT = np.zeros((28, 28), np.uint8)
 DIGIT[5:20, 12:16] = 255
@@ -42,6 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Stub:
     stub = Stub()
     room = SimpleNamespace(load=lambda _: stub)
     monkeypatch.setattr(stages.shared.network, "classifier", room, raising=False)
+    monkeypatch.setattr(model_file, "load_description", lambda _: stub.description)
     monkeypatch.setattr("sys.argv", ["predict", *map(str, words)])
     predict.main()
     return stub
@@ -85,17 +87,23 @@ def test_a_terminal_gets_a_table_and_names_are_not_markup() -> None:
 
 
 def test_an_idx_image_in_the_right_form_is_taken_as_it_is() -> None:
-    as_it_is = predict.fit(Picture(Path("x"), 0, DIGIT, True), (28, 28))
+    as_it_is = predict.fit(DIGIT, True, (28, 28))
     np.testing.assert_array_equal(as_it_is, DIGIT)
     for pixels, from_idx in ((~DIGIT, True), (DIGIT[:, :20], True), (DIGIT, False)):
-        ready = predict.fit(Picture(Path("x"), 0, pixels, from_idx), (28, 28))
+        ready = predict.fit(pixels, from_idx, (28, 28))
         assert np.flatnonzero(ready.any(axis=1)).tolist() == list(range(4, 24))
 
 
-def test_a_blank_image_is_named() -> None:
-    blank = Picture(Path("x.idx"), 3, np.full((30, 30), 255, np.uint8), True)
-    with pytest.raises(PictureError, match=r"^x\.idx: image 3: blank: "):
-        predict.fit(blank, (28, 28))
+@pytest.mark.parametrize("size", [28, 30])
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_blank_image_is_named_and_gets_no_digit(tmp_path: Path, size: int, level: int) -> None:
+    blank = np.full((size, size), level, np.uint8)
+    digit = np.pad(DIGIT, (size - 28) // 2)
+    idx.write(tmp_path / "x.idx", np.stack([digit, blank, digit]))
+    found, wrong = predict.fitted([tmp_path / "x.idx"], (28, 28))
+    assert [picture.index for picture in found] == [0, 2]
+    assert len(wrong) == 1
+    assert f"{tmp_path / 'x.idx'}: image 1: blank: " in str(wrong[0])
 
 
 @pytest.mark.parametrize(
@@ -164,13 +172,30 @@ def test_what_cannot_be_explained_is_told_before_anything_is_done(
     assert (tmp_path / "in.png").read_bytes() == before
 
 
-def test_one_wrong_file_stops_all_before_anything_is_printed(
+def test_wrong_files_are_named_and_the_others_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(DIGIT).save(tmp_path / "a.png")
-    with pytest.raises(PictureError, match=r"none\.png: no such file"):
-        run(monkeypatch, tmp_path / "a.png", tmp_path / "none.png")
-    assert capsys.readouterr().out == ""
+    (tmp_path / "b.png").write_text("no picture")
+    os.mkfifo(tmp_path / "pipe")
+    names = ("none.png", "b.png", "a.png", "pipe", ".")
+    with pytest.raises(PictureError) as caught:
+        run(monkeypatch, *(tmp_path / name for name in names))
+    assert capsys.readouterr().out.split() == [str(tmp_path / "a.png"), "0", "one", "50.00%"]
+    lines = str(caught.value).splitlines()
+    assert [line.rpartition(": ")[2].split(",")[0] for line in lines] == [
+        "no such file",
+        "not a whole picture",
+        "not a file",
+        "not a file",
+    ]
+
+
+def test_names_do_not_steer_the_terminal() -> None:
+    stream = io.StringIO()
+    bad = Reading(Path("a\x1b[2J\nb.png"), 0, "\x1b[31m\r7", 0.5)
+    predict.show([bad], Console(file=stream))
+    assert stream.getvalue() == "a\\x1b[2J\\nb.png  0  \\x1b[31m\\r7  50.00%\n"
 
 
 def test_the_command_line() -> None:

@@ -15,6 +15,7 @@ def _raise(error: BaseException) -> None:
     ("error", "code", "said"),
     [
         (UserError("a.txt: empty"), 1, "error: a.txt: empty\n"),
+        (UserError("a\x1b[2J.txt: empty"), 1, "error: a\\x1b[2J.txt: empty\n"),
         (PermissionError(13, "Permission denied", "data"), 1, "data"),
     ],
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.shared.files import shortened
 from stages.shared.program import UserError
 
 Images = NDArray[np.uint8]
@@ -81,11 +82,7 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
             raise DigitsError(
                 f"{path}: {len(labels)} labels, expected one for {len(images)} images"
             )
-        if labels.max() >= num_classes:
-            index = int(np.argmax(labels >= num_classes))
-            raise DigitsError(
-                f"{path}: label {labels[index]} at index {index}, expected 0 to {num_classes - 1}"
-            )
+        _check_labels(path, labels, num_classes)
     train, test = (arrays[f"{part}-images.npy"].shape[1:] for part in ("train", "test"))
     if train != test:
         path = sources["test-images.npy"]
@@ -100,22 +97,36 @@ def load(folder: Path, part: str) -> Digits:
         part: "train" or "test".
 
     Raises:
-        DigitsError: a file is missing, is not a .npy file, or the two do not fit together.
+        DigitsError: a file is missing, is not a .npy file, or the two do not fit together, or a
+            label has no class name.
     """
     images = _map(folder / f"{part}-images.npy", ndim=3)
-    labels = _map(folder / f"{part}-labels.npy", ndim=1)
+    path = folder / f"{part}-labels.npy"
+    labels = np.asarray(_map(path, ndim=1))
     if len(images) != len(labels):
         raise DigitsError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
-    return Digits(images, np.asarray(labels))
+    _check_labels(path, labels, len(load_class_names(folder)))
+    return Digits(images, labels)
+
+
+def _check_labels(path: Path, labels: Labels, num_classes: int) -> None:
+    if labels.size and labels.max() >= num_classes:
+        index = int(np.argmax(labels >= num_classes))
+        raise DigitsError(
+            f"{path}: label {labels[index]} at index {index}, expected 0 to {num_classes - 1}"
+        )
 
 
 def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
     try:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        # Not np.load, which opens archives and pickles, too.
+        array: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     except FileNotFoundError:
         raise _missing(path) from None
-    except (ValueError, EOFError) as error:
-        raise DigitsError(f"{path}: not a .npy file ({error})") from None
+    except OSError:
+        raise
+    except Exception as error:  # a header can be broken in many ways
+        raise DigitsError(f"{path}: not a .npy file ({shortened(str(error))})") from None
     if array.dtype != np.uint8 or array.ndim != ndim:
         found = f"{array.dtype} with {array.ndim}"
         raise DigitsError(f"{path}: found {found} dimensions, expected uint8 with {ndim}")
@@ -145,7 +156,7 @@ def load_class_names(folder: Path) -> list[str]:
     except ValueError as error:
         raise DigitsError(f"{path}: not JSON ({error})") from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DigitsError(f"{path}: found {names!r}, expected a list of names")
+        raise DigitsError(f"{path}: found {shortened(repr(names))}, expected a list of names")
     return names
 
 

@@ -36,16 +36,20 @@ def replacing(path: Path) -> Iterator[Path]:
         A hidden neighbour of `path`, at which nothing is yet.
 
     Raises:
-        OSError: the disk is full, say, or the folder is not writable.
+        OSError: the disk is full, say, or the folder is not writable; it names a file.
     """
     part = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(part)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(part)
         yield part
         if part.is_dir():
             _remove(path)  # a folder that is not empty cannot be replaced in one step
         part.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write does not know where to
+            error.filename = str(path)
+        raise
     finally:
         _remove(part)
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
 from stages.shared.files import Record, RecordError, from_json, replacing
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
+
+_Side = Annotated[int, Field(ge=1, le=1024)]  # pixels
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -44,11 +47,11 @@ class Description(Record):
 
     format: Literal["digits-2"] = "digits-2"
     network: str
-    image_size: tuple[int, int]
-    class_names: list[str]
-    mean: float
-    std: float
-    held_out: int
+    image_size: tuple[_Side, _Side]
+    class_names: list[str] = Field(min_length=2, max_length=256)
+    mean: float = Field(ge=0, le=1)
+    std: float = Field(gt=0, le=1)
+    held_out: int = Field(ge=0)
     params: dict[str, Any]
     versions: dict[str, str]
 
@@ -63,7 +66,9 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]], description: Descriptio
     """
     with replacing(path) as part:
         # One key: safetensors writes several in an order that changes from run to run.
-        save_file(dict(arrays), part, {"description": description.model_dump_json()})
+        # And as bytes, since the library's own writing fails without the system's error.
+        metadata = {"description": description.model_dump_json()}
+        part.write_bytes(to_bytes(dict(arrays), metadata))
 
 
 def load(path: Path) -> tuple[Arrays, Description]:
@@ -108,7 +113,7 @@ def _read(path: Path, arrays: bool) -> tuple[Arrays, Description]:
 def check(
     origin: str, found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Make sure that arrays are those of a network: float32, under its names, in its shapes.
+    """Make sure that arrays are those of a network: finite float32, by its names, in its shapes.
 
     Args:
         origin: where the arrays come from, for the message.
@@ -116,7 +121,8 @@ def check(
         expected: the network's shapes by name.
 
     Raises:
-        ModelFileError: a name is missing or unknown, or a shape or type differs.
+        ModelFileError: a name is missing or unknown, a shape or type differs, or a number is
+            infinite or none at all.
     """
     for problem, names in (
         ("lacks", expected.keys() - found.keys()),
@@ -130,3 +136,6 @@ def check(
             raise ModelFileError(
                 f"{origin}: {name} is {array.dtype} {array.shape}, expected float32 {shape}"
             )
+        if not np.isfinite(array).all():
+            value = array[~np.isfinite(array)][0]
+            raise ModelFileError(f"{origin}: {name} holds {value}, expected finite numbers")

@@ -30,8 +30,19 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        print(f"error: {error}{_way_back()}", file=sys.stderr)
+        print(f"error: {visible(str(error))}{_way_back()}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def visible(text: str) -> str:
+    """A text from outside as a terminal may have it: what steers the terminal is spelt out.
+
+    Args:
+        text: of any number of lines; the name of a file, say, can hold any letter.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _way_back() -> str:

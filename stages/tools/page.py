@@ -7,6 +7,10 @@ the web. No stage of the pipeline; `make setup` runs it.
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +18,6 @@ from pathlib import Path
 import vl_convert
 
 from stages.shared.files import replacing
-from stages.shared.program import run
 
 LAYOUT = Path(__file__).with_name("page.html")
 PAGE = Path(".dvc/plots/page.html")

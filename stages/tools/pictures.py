@@ -18,6 +18,8 @@ from stages.shared.program import UserError
 
 FORMATS = ("PNG", "JPEG")
 _INK_SHARE = 20 / 28  # of the picture's side that the larger side of the digit takes
+_MOST_PIXELS = 50_000_000  # of a picture: ten times those of a scanned page
+_LONGEST = 2048  # pixels of a side that are kept of a larger picture
 _LEAST_CONTRAST = 24  # grey levels between ink and paper, above the noise of a blank photo
 
 
@@ -35,15 +37,22 @@ def load(path: Path) -> NDArray[np.uint8]:
         path: the file.
 
     Returns:
-        uint8 (H, W), of the size of the picture.
+        uint8 (H, W), of the size of the picture, or smaller where that is large.
 
     Raises:
-        PictureError: the file is no PNG or JPEG, or is damaged.
+        PictureError: the file is no PNG or JPEG, is damaged, or has too many pixels.
         OSError: the file cannot be read at all.
     """
     with path.open("rb") as file:
         try:
             with Image.open(file, formats=FORMATS) as picture:
+                if picture.width * picture.height > _MOST_PIXELS:
+                    raise PictureError(
+                        f"{path}: {picture.width:,} x {picture.height:,} pixels,"
+                        f" expected {_MOST_PIXELS:,} at most"
+                    )
+                if max(picture.size) > _LONGEST and not picture.mode.startswith("I"):
+                    picture.thumbnail((_LONGEST, _LONGEST))
                 return _grey(ImageOps.exif_transpose(picture))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             detail = str(error).splitlines()[0] if not isinstance(error, OSError) else ""
@@ -51,6 +60,20 @@ def load(path: Path) -> NDArray[np.uint8]:
                 f"{path}: not a whole picture, expected {' or '.join(FORMATS)} or IDX"
                 + (f" ({detail})" if detail else "")
             ) from None
+
+
+def check_contrast(pixels: NDArray[np.uint8]) -> None:
+    """Make sure that there is something on a picture of any size.
+
+    Raises:
+        PictureError: it is blank.
+    """
+    if int(pixels.max()) - int(pixels.min()) < _LEAST_CONTRAST:
+        raise _blank(pixels)
+
+
+def _blank(grey: NDArray[np.uint8]) -> PictureError:
+    return PictureError(f"blank: found no digit in {grey.shape[1]} x {grey.shape[0]} pixels")
 
 
 def is_light_on_dark(grey: NDArray[np.uint8]) -> bool:
@@ -78,7 +101,7 @@ def prepare(grey: NDArray[np.uint8], size: tuple[int, int] = (28, 28)) -> NDArra
     threshold = _otsu(light)
     dark, strokes = light[light <= threshold], light[light > threshold]
     if not dark.size or not strokes.size or strokes.mean() - dark.mean() < _LEAST_CONTRAST:
-        raise PictureError(f"blank: found no digit in {grey.shape[1]} x {grey.shape[0]} pixels")
+        raise _blank(grey)
     paper = float(np.median(dark))
     # Of the strokes the lightest are whole ink; the others are their soft edges.
     full = float(np.quantile(strokes, 0.9))

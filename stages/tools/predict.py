@@ -6,6 +6,10 @@ Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard 
 
 from __future__ import annotations
 
+from stages.shared.program import UserError, run, visible
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import json
 from dataclasses import dataclass
@@ -21,7 +25,6 @@ from rich.text import Text
 from scipy.special import softmax
 
 from stages.shared import idx, model_file
-from stages.shared.program import run
 from stages.shared.report import style
 from stages.tools import explanation, pictures
 from stages.tools.pictures import PictureError
@@ -29,11 +32,11 @@ from stages.tools.pictures import PictureError
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as its file holds it."""
+    """An image in the form that the network was trained on."""
 
     file: Path
     index: int  # in the file, from 0
-    pixels: NDArray[np.uint8]  # (H, W)
+    pixels: NDArray[np.uint8]  # (H, W), of the network's size
     from_idx: bool
 
 
@@ -49,21 +52,32 @@ class Reading:
 
 def main() -> None:
     arguments = parse()
-    # Files first: a wrong one is told at once, not after the seconds that Jittor takes to start.
-    found = [picture for path in arguments.files for picture in load(path)]
+    # Jittor takes seconds to start: what is wrong is told before.
+    size = model_file.load_description(arguments.model).image_size
     if arguments.explain:
-        check(arguments.explain, found)
+        check_target(arguments.explain, arguments.files)
+    found, wrong = fitted(arguments.files, size)
+    if arguments.explain:
+        check_count(len(found))
+    if found:
+        tell(found, arguments)
+    if wrong:
+        raise PictureError("\nerror: ".join(map(str, wrong)))
+
+
+def tell(found: list[Picture], arguments: argparse.Namespace) -> None:
+    """Read pictures, and print what they are."""
     from stages.shared.network import classifier
 
     trained = classifier.load(arguments.model)
-    about = trained.description
-    images = np.stack([fit(picture, about.image_size) for picture in found])
+    class_names = trained.description.class_names
+    images = np.stack([picture.pixels for picture in found])
     probabilities = softmax(trained.logits(images).astype(np.float64), axis=1)
-    readings = read(found, probabilities, about.class_names)
+    readings = read(found, probabilities, class_names)
     if arguments.explain:
-        explain(found, images, probabilities, about.class_names, arguments.explain)
+        explain(found, images, probabilities, class_names, arguments.explain)
     if arguments.json:
-        print(json.dumps([as_json(reading) for reading in readings], indent=2))
+        print(json.dumps([as_json(reading) for reading in readings], indent=2, allow_nan=False))
     else:
         show(readings, Console())
 
@@ -88,8 +102,34 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def load(path: Path) -> list[Picture]:
+def fitted(
+    files: list[Path], size: tuple[int, int]
+) -> tuple[list[Picture], list[UserError | OSError]]:
+    """All pictures of some files, and what is wrong with the others.
+
+    One file is in memory at a time; of each picture only what the network sees is kept.
+    """
+    found: list[Picture] = []
+    wrong: list[UserError | OSError] = []
+    for path in files:
+        try:
+            stack, from_idx = load(path)
+        except (UserError, OSError) as error:
+            wrong.append(error)
+            continue
+        for index, pixels in enumerate(stack):
+            try:
+                found.append(Picture(path, index, fit(pixels, from_idx, size), from_idx))
+            except PictureError as error:
+                wrong.append(PictureError(f"{path}: image {index}: {error}"))
+    return found, wrong
+
+
+def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
     """Read all images of a file: one of PNG and JPEG, any number of IDX, plain or gzipped.
+
+    Returns:
+        uint8 (N, H, W), and whether the file is IDX.
 
     Raises:
         PictureError: the file is no picture, or IDX of something else than uint8 images.
@@ -101,47 +141,56 @@ def load(path: Path) -> list[Picture]:
     with path.open("rb") as file:
         is_idx = file.read(2) in (b"\0\0", b"\x1f\x8b")
     if not is_idx:
-        return [Picture(path, 0, pictures.load(path), False)]
+        return pictures.load(path)[None], False
     array = idx.read(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
         raise PictureError(
             f"{path}: {array.dtype} {array.shape}, expected images: uint8 of (N, H, W) or (H, W)"
         )
-    stack = array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:])
-    return [Picture(path, index, pixels, True) for index, pixels in enumerate(stack)]
+    return array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:]), True
 
 
-def fit(picture: Picture, size: tuple[int, int]) -> NDArray[np.uint8]:
+def fit(pixels: NDArray[np.uint8], from_idx: bool, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Bring a picture to the form that the network was trained on.
 
     An image out of an IDX file, of the right size and light on dark, has that form already.
 
+    Args:
+        pixels: uint8 (H, W).
+        from_idx: whether it is out of an IDX file.
+        size: height and width that the network wants.
+
     Raises:
-        PictureError: the picture is blank; the message names it.
+        PictureError: the picture is blank.
     """
-    pixels = picture.pixels
-    if picture.from_idx and pixels.shape == size and pictures.is_light_on_dark(pixels):
-        return pixels
-    try:
-        return pictures.prepare(pixels, size)
-    except PictureError as error:
-        raise PictureError(f"{picture.file}: image {picture.index}: {error}") from None
+    if from_idx and pixels.shape == size and pictures.is_light_on_dark(pixels):
+        pictures.check_contrast(pixels)
+        return pixels.copy()  # its file's other images need not stay
+    return pictures.prepare(pixels, size)
 
 
-def check(target: Path, found: list[Picture]) -> None:
-    """Make sure that these pictures can be explained in `target`.
+def check_target(target: Path, files: list[Path]) -> None:
+    """Make sure that pictures can be explained in `target`.
 
     Raises:
-        PictureError: it is no name of a PNG, it is one of the pictures (the first file's name
-            was forgotten, say), or there are too many of them for a figure.
+        PictureError: it is no name of a PNG, or it is one of the files (the name of the first was
+            forgotten, say).
     """
     if target.suffix.lower() != ".png":
         raise PictureError(f"--explain: {target}, expected a name that ends in .png")
-    if target.exists() and any(target.samefile(picture.file) for picture in found):
+    if target.exists() and any(path.exists() and target.samefile(path) for path in files):
         raise PictureError(f"--explain: {target} is one of the pictures, expected another file")
-    if len(found) > explanation.MOST:
+
+
+def check_count(count: int) -> None:
+    """Make sure that so many pictures can be explained.
+
+    Raises:
+        PictureError: there are too many of them for a figure.
+    """
+    if count > explanation.MOST:
         most = explanation.MOST
-        raise PictureError(f"--explain: {len(found)} pictures, expected {most} or fewer")
+        raise PictureError(f"--explain: {count} pictures, expected {most} or fewer")
 
 
 def explain(
@@ -192,7 +241,10 @@ def as_json(reading: Reading) -> dict[str, Any]:
 
 def show(readings: list[Reading], console: Console) -> None:
     """Print a table on a terminal, else a line a picture: file, image, digit, confidence."""
-    rows = [(str(r.file), str(r.index), r.digit, f"{r.confidence:.2%}") for r in readings]
+    rows = [
+        (in_a_line(str(r.file)), str(r.index), in_a_line(r.digit), f"{r.confidence:.2%}")
+        for r in readings
+    ]
     if not console.is_terminal:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for file, index, digit, confidence in rows:
@@ -209,6 +261,11 @@ def show(readings: list[Reading], console: Console) -> None:
     for row in rows:
         table.add_row(*map(Text, row))  # Text, as a file's name may look like rich's markup
     console.print(table)
+
+
+def in_a_line(text: str) -> str:
+    """A file's or a class's name, of which no letter steers the terminal or ends the line."""
+    return visible(text).replace("\n", "\\n")
 
 
 if __name__ == "__main__":

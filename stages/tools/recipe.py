@@ -5,6 +5,10 @@ Prints the `dvc exp run` line that it runs; words after NAME are added to that l
 
 from __future__ import annotations
 
+from stages.shared.program import UserError, run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import json
 import os
@@ -14,7 +18,6 @@ from typing import Any
 
 from stages.shared import params
 from stages.shared.params import Params
-from stages.shared.program import UserError, run
 
 
 def command(everything: Params, name: str) -> list[str]:

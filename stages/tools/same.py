@@ -7,14 +7,16 @@ difference is an error.
 
 from __future__ import annotations
 
+from stages.shared.program import UserError, run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from stages.shared.program import UserError, run
 
 LOCK = Path("dvc.lock")
 INPUTS = ("params.yaml", "dvc.yaml", "stages")

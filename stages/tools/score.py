@@ -6,12 +6,15 @@ same numbers in one line of fifty columns.
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from stages.shared import scoring
-from stages.shared.program import run
 from stages.shared.scoring import Scores
 
 

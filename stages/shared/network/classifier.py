@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared import model_file
-from stages.shared.model_file import Description
+from stages.shared.model_file import Description, ModelFileError
 from stages.shared.network import networks
 from stages.shared.network.networks import Network
 from stages.shared.network.runtime import jt
@@ -60,7 +60,8 @@ class Classifier:
             float32 (N, num_classes).
 
         Raises:
-            ClassifierError: the images have another size.
+            ClassifierError: the images have another size, or the weights are such that an answer
+                is no finite number.
         """
         if images.shape[1:] != self.description.image_size:
             raise ClassifierError(
@@ -68,7 +69,10 @@ class Classifier:
                 f" expected {self.description.image_size}, the size the network was trained on"
             )
         self.network.eval()
-        return np.concatenate(list(self._scores(images, batch_size)))
+        logits = np.concatenate(list(self._scores(images, batch_size)))
+        if not np.isfinite(logits).all():
+            raise ClassifierError("the network answers with numbers that are not finite")
+        return logits
 
     def _scores(self, images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.float32]]:
         with jt.no_grad():
@@ -105,10 +109,14 @@ def load_state(network: Network, arrays: Mapping[str, NDArray[Any]], origin: str
         origin: where they come from, for the message.
 
     Raises:
-        ModelFileError: a name is missing or unknown, or a shape or type differs.
+        ModelFileError: as `model_file.check` says, or a variance is negative.
     """
     own = network.state_dict()
     model_file.check(origin, arrays, {name: tuple(var.shape) for name, var in own.items()})
+    for name in own:
+        if name.endswith("running_var") and arrays[name].min() < 0:
+            least = arrays[name].min()
+            raise ModelFileError(f"{origin}: {name} holds {least}, expected variances")
     for name, var in own.items():
         var.update(jt.array(arrays[name]))
 

@@ -1,7 +1,8 @@
 """A run that was stopped, kept so that it can go on as if it had not been.
 
 A checkpoint carries the fingerprint of all that shapes the run: parameters, data, code, versions.
-One with another fingerprint belongs to another run, and is not used.
+One with another fingerprint belongs to another run, and is not used. It carries a digest of its own
+content, too: a bit that flipped on the disk is not to end in the weights.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
 from stages.shared.files import replacing
 from stages.shared.model_file import Arrays
@@ -48,6 +49,10 @@ def fingerprint(facts: dict[str, Any], files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+class _DamagedError(Exception):
+    """A file that is not the whole checkpoint that was written."""
+
+
 class Checkpoints:
     """The checkpoint of one run, in a folder that may hold those of others.
 
@@ -71,18 +76,58 @@ class Checkpoints:
             arrays: by name.
             progress: the rest of the state, as JSON can hold it.
         """
+        text = json.dumps(progress, allow_nan=False)
+        metadata = {"progress": text, "sha256": _digest(arrays, text)}
         with replacing(self.path) as part:
-            save_file(arrays, part, {"progress": json.dumps(progress)})
+            part.write_bytes(to_bytes(arrays, metadata))
 
     def load(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """The state that was saved last, or None where there is none that can be read."""
+        """The state that was saved last, or None where there is none that is whole."""
+        try:
+            return self._read()
+        except (FileNotFoundError, _DamagedError):
+            return None
+
+    def set_aside(self) -> Path | None:
+        """Give a checkpoint that is not whole another name, so that the run begins anew.
+
+        Returns:
+            Its new name, or None where there was nothing to do.
+        """
+        try:
+            self._read()
+        except FileNotFoundError:
+            return None
+        except _DamagedError:
+            aside = self.path.with_suffix(".damaged")
+            with replacing(aside) as part:
+                self.path.replace(part)
+            return aside
+        return None
+
+    def _read(self) -> tuple[Arrays, dict[str, Any]]:
         try:
             with safe_open(self.path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return arrays, json.loads(file.metadata()["progress"])
-        except (FileNotFoundError, SafetensorError):
-            return None
+                metadata = file.metadata() or {}
+        except FileNotFoundError:
+            raise
+        except (OSError, SafetensorError) as error:
+            raise _DamagedError from error
+        text = metadata.get("progress", "")
+        if metadata.get("sha256") != _digest(arrays, text):
+            raise _DamagedError
+        return arrays, json.loads(text)
 
     def clear(self) -> None:
         """Remove the run's checkpoint: the run is over."""
         self.path.unlink(missing_ok=True)
+
+
+def _digest(arrays: Arrays, progress: str) -> str:
+    """The SHA-256 of all that a checkpoint holds."""
+    total = hashlib.sha256(progress.encode())
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
