@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import os
 import socket
 import threading
 import time
@@ -116,6 +117,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def damaged(self, _: int) -> None:
         self.answer(200, ZIPPED[:50] + b"\xff" * 50 + ZIPPED[100:])
+
+    def trickles(self, _: int) -> None:
+        self.answer(200, ZIPPED[:100], Content_Length=str(len(ZIPPED)))
+        for byte in ZIPPED[100:]:
+            if self.server.over.wait(0.02):
+                break
+            self.wfile.write(bytes([byte]))
+
+    def leaves(self, _: int) -> None:
+        self.answer(302, Location="file:///etc/hostname")
 
     def loops(self, _: int) -> None:
         self.answer(302, Location=self.path)
@@ -316,16 +327,79 @@ def test_the_offline_package_holds_the_real_mnist(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
+OWN = {NAME: IdxFile()}
+
+
 def test_own_files_are_taken_as_they_are_but_whole(tmp_path: Path) -> None:
     folder, target = tmp_path / "own", tmp_path / "raw"
     folder.mkdir()
-    (folder / "x.gz").write_bytes(gzip.compress(b"anything"))
-    fetch({"x": IdxFile()}, [str(folder)], target)
-    assert (target / "x").read_bytes() == b"anything"
-    (folder / "x.gz").write_bytes(gzip.compress(b"something else"))
-    fetch({"x": IdxFile()}, [str(folder)], target)
-    assert (target / "x").read_bytes() == b"something else"
-    (folder / "x.gz").write_bytes(gzip.compress(b"half of it" * 100)[:-10])
-    with pytest.raises(SourceError, match="broken gzip data: Compressed file ended"):
-        fetch({"x": IdxFile()}, [str(folder)], target)
-    assert not (target / "x").exists()
+    for content in (CONTENT, b"\0\0\x08\1\0\0\0\1x"):
+        (folder / f"{NAME}.gz").write_bytes(gzip.compress(content))
+        fetch(OWN, [str(folder)], target)
+        assert (target / NAME).read_bytes() == content
+
+
+BIG = b"\0\0\x08\3" + b"\0\1\0\0" * 2 + b"\0\0\0\x10"
+OWN_FAULTS = {
+    "a page": (b"<html>Please log in</html>", "not IDX: starts with the bytes 3c 68"),
+    "a page in gzip": (gzip.compress(b"<html>" * 999), "not IDX: starts with the bytes 3c 68"),
+    "half of it": (ZIPPED[:-10], "broken gzip data: Compressed file ended"),
+    "plain, cut": (CONTENT[:-1], f"ends after {len(CONTENT) - 1} of {len(CONTENT)} bytes"),
+    "too much": (CONTENT + b"?", f"goes on after the expected {len(CONTENT)} bytes"),
+    "a bomb": (gzip.compress(CONTENT + bytes(50_000_000)), "goes on after the expected"),
+    "no type": (b"\0\0\7\1" + CONTENT[4:], "not IDX: element type 07"),
+    "too large": (BIG, "expected 17179869184 at most"),
+    "nothing": (b"", "ends after 0 bytes, within the header of IDX"),
+    "a header cut": (CONTENT[:6], "ends after 6 bytes, within the header of IDX"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), OWN_FAULTS.values(), ids=OWN_FAULTS.keys())
+def test_own_files_that_are_not_idx_are_refused_before_they_are_kept(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    folder, target = tmp_path / "own", tmp_path / "raw"
+    folder.mkdir()
+    (folder / NAME).write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        fetch(OWN, [str(folder)], target)
+    assert said in str(caught.value)
+    assert list(target.iterdir()) == []
+
+
+def test_of_two_own_files_none_is_chosen(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(CONTENT)
+    (tmp_path / f"{NAME}.gz").write_bytes(ZIPPED)
+    with pytest.raises(SourceError, match=f"holds both {NAME}.gz and {NAME}, expected one"):
+        fetch(OWN, [str(tmp_path)], tmp_path / "raw")
+    fetch(FILES, [str(tmp_path)], tmp_path / "raw")  # by the SHA-256 either is right
+    assert whole(tmp_path / "raw")
+
+
+def test_what_is_no_file_or_no_name_is_passed_over(tmp_path: Path) -> None:
+    pipe, good = tmp_path / "pipe", tmp_path / "good"
+    for folder in (pipe, good):
+        folder.mkdir()
+    os.mkfifo(pipe / NAME)
+    (good / NAME).write_bytes(CONTENT)
+    fetch(OWN, [str(pipe), "x" * 5000, f"{tmp_path}/{'y' * 300}", str(good)], tmp_path / "raw")
+    assert whole(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("files", [FILES, OWN], ids=["known", "own"])
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ("trickles", "too slow: "),
+        ("endless", "goes on after the expected|not IDX"),
+        ("bomb", "goes on after the expected|not IDX"),
+        ("page", "ends after|not IDX"),
+        ("leaves", "No connection adapters"),
+    ],
+)
+def test_no_server_can_hold_or_fill_the_machine(
+    mirror: Mirror, tmp_path: Path, files: dict[str, IdxFile], behaviour: str, said: str
+) -> None:
+    with pytest.raises(SourceError, match=said):
+        fetch(files, [mirror.at(behaviour)], tmp_path / "raw", TIMEOUT)
+    assert list((tmp_path / "raw").iterdir()) == []

@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
             _remove(path)  # a folder that is not empty cannot be replaced in one step
         part.replace(path)
     except OSError as error:
-        if error.filename is None:  # a write does not know where to
+        if error.errno and not error.filename:  # a write does not know where to
             error.filename = str(path)
         raise
     finally:

@@ -9,6 +9,7 @@ section "The IDX file format".
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,27 @@ def read(path: Path) -> npt.NDArray[np.generic]:
             content += chunk
     flat = np.frombuffer(content, stored)
     return flat.astype(stored.newbyteorder("="), copy=False).reshape(shape)
+
+
+def promised_size(head: bytes, path: Path) -> int | None:
+    """How many bytes a plain IDX file has, as its header says.
+
+    Args:
+        head: its first bytes.
+        path: where they come from, for the message.
+
+    Returns:
+        The bytes of the header and of the data, or None if `head` ends within the header.
+
+    Raises:
+        IdxError: it is no header of IDX.
+    """
+    if len(head) < 4 or len(head) < 4 + 4 * head[3]:
+        if head[:2] != b"\0\0"[: len(head)]:
+            raise IdxError(f"{path}: starts with the bytes {head[:2].hex(' ')}, expected 00 00")
+        return None
+    stored, shape = _read_header(io.BytesIO(head), path)
+    return 4 + 4 * len(shape) + math.prod(shape) * stored.itemsize
 
 
 def decode_to_npy(source: Path, target: Path) -> None:

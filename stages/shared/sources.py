@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import shutil
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,13 +17,16 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stages.shared import idx
 from stages.shared.datasets import IdxFile
 from stages.shared.files import GzipError, inflated
 from stages.shared.program import UserError
 
 RETRIES = 2  # after the first try of a web address; Pooch waits 1 s, then 2 s
-TIMEOUT = 20.0  # seconds in which a server must connect, and then send something
-_CHUNK = 1 << 18  # bytes
+TIMEOUT = 20.0  # seconds in which a server must connect, and then send the next 16 KiB
+_CHUNK = 1 << 14  # bytes; a server must send as many in the time that it has to send something
+_HEADER = 4 + 4 * 255  # bytes of IDX's longest header
+_MOST = 1 << 34  # bytes of one inflated file: 16 GiB
 _ABSENT = (403, 404, 410)  # HTTP answers that another try will not change
 
 
@@ -43,9 +48,10 @@ def fetch(
     Args:
         files: what is wanted, by name.
         sources: `package:NAME` (an installed package that ships the files), an http or https
-            base address, or a local folder. Each may hold NAME.gz or NAME.
+            base address, or a local folder. Each may hold NAME.gz or NAME. A file without a
+            published size must be IDX: its header says how long it is.
         target: the folder for the files; made if it is not there.
-        timeout: seconds in which a server must connect, and then send something.
+        timeout: seconds in which a server must connect, and then send the next 16 KiB.
 
     Raises:
         SourceError: no source gave one of the files; the message lists each with its reason.
@@ -119,13 +125,13 @@ def _fetch_from(
             tempfile.TemporaryFile(dir=Path(part).parent) as packed,
             Path(part).open("wb") as plain,
         ):
-            sink = _Bounded(packed, published.size)
+            sink = _Bounded(packed, name, published.size)
             if web:
-                _copy_from_web(source, name, sink, timeout, bar)
+                _in_time(lambda: _copy_from_web(source, name, sink, timeout, bar), sink, timeout)
             else:
-                _copy_from_folder(_folder(source), name, sink)
+                _copy_from_folder(source, name, sink, either=published.sha256 is not None)
             packed.seek(0)
-            _inflate(packed, plain, published.size)
+            _inflate(packed, plain, sink.size)
 
     if published.sha256 is None:
         (target / name).unlink(missing_ok=True)  # Pooch would take any file there for the right one
@@ -154,18 +160,60 @@ def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _B
     raise SourceError(answer)
 
 
-def _copy_from_folder(folder: Path, name: str, sink: _Bounded) -> None:
-    """Write a folder's NAME.gz, else its NAME, to `sink`."""
-    for path in (folder / f"{name}.gz", folder / name):
-        if path.exists():
-            try:
-                file = path.open("rb")
-            except OSError as error:
-                raise SourceError(str(error)) from None
-            with file:
-                shutil.copyfileobj(file, sink, _CHUNK)
-            return
-    raise SourceError(f"holds neither {name}.gz nor {name}")
+def _in_time(work: Callable[[], None], sink: _Bounded, timeout: float) -> None:
+    """Do some work that writes to a sink, as long as it writes something in each `timeout`.
+
+    The library's own timeout begins anew with each byte: a byte a second would do for ever. It
+    cannot be stopped from outside, so it is done in a thread that is left to itself then.
+
+    Raises:
+        ValueError: it is too slow.
+        Exception: what `work` raises.
+    """
+    raised: list[BaseException] = []
+
+    def catch() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=catch, daemon=True)
+    thread.start()
+    before = -1
+    while thread.is_alive() and sink.taken > before:
+        before = sink.taken
+        thread.join(2 * timeout)
+    if thread.is_alive():
+        sink.close()
+        raise ValueError(f"too slow: {sink.taken} bytes, and no {_CHUNK} more in {2 * timeout:g} s")
+    if raised:
+        raise raised[0]
+
+
+def _copy_from_folder(source: str, name: str, sink: _Bounded, either: bool) -> None:
+    """Write a folder's NAME.gz, else its NAME, to `sink`.
+
+    Args:
+        source: as `fetch` takes it.
+        name: of the file.
+        sink: takes its bytes.
+        either: it is known what they must be, so that it does not matter which of both is read.
+    """
+    try:
+        folder = _folder(source)
+        there = [path for path in (folder / f"{name}.gz", folder / name) if path.exists()]
+        if not there:
+            raise SourceError(f"holds neither {name}.gz nor {name}")
+        if len(there) > 1 and not either:
+            raise SourceError(f"holds both {name}.gz and {name}, expected one of them")
+        if not there[0].is_file():
+            raise SourceError(f"{there[0].name} is not a file")
+        file = there[0].open("rb")
+    except OSError as error:  # also of a name that is too long to be one
+        raise SourceError(str(error.strerror)) from None
+    with file:
+        shutil.copyfileobj(file, sink, _CHUNK)
 
 
 def _inflate(packed: BinaryIO, plain: BinaryIO, size: int | None) -> None:
@@ -185,36 +233,72 @@ def _inflate(packed: BinaryIO, plain: BinaryIO, size: int | None) -> None:
                 plain.write(chunk)
     except GzipError as error:
         raise ValueError(str(error)) from None
-    if size is not None and done < size:
+    if size is None:
+        raise ValueError(f"ends after {done} bytes, within the header of IDX")
+    if done < size:
         raise ValueError(f"ends after {done} of {size} bytes")
 
 
 class _Bounded:
     """A file to write to that refuses more than a file of that size can take, gzipped or not.
 
-    So an endless answer cannot fill the disk.
+    So an endless answer cannot fill the disk. Where the size is not known, the data must be IDX,
+    whose header tells it.
+
+    Attributes:
+        size: bytes after inflating; None until it is known.
+        taken: bytes as they came.
     """
 
-    def __init__(self, file: BinaryIO, size: int | None) -> None:
+    def __init__(self, file: BinaryIO, name: str, size: int | None) -> None:
         self._file = file
-        self._size = size
-        # Data that gzip cannot press grows by its header and 5 bytes for each 16 kB or more.
-        self._left = None if size is None else size + size // 1000 + 1000
+        self._name = name
+        self._head = b""  # the first bytes, as long as the size is not known
+        self._open = True
+        self.size = size
+        self.taken = 0
 
     def write(self, data: bytes) -> int:
         """Take the next bytes as they came.
 
         Raises:
-            SourceError: there are more bytes than expected; another try would not help.
+            SourceError: they are not IDX, or more than expected; another try would not help.
         """
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left < 0:
-                raise SourceError(f"goes on after the expected {self._size} bytes")
+        if not self._open:
+            raise SourceError("is not wanted any more")
+        self.taken += len(data)
+        if self.size is None:
+            self._head += data
+            self.size = self._promised()
+        # Data that gzip cannot press grows by its header and 5 bytes for each 16 kB or more.
+        if self.size is not None and self.taken > self.size + self.size // 1000 + 1000:
+            raise SourceError(f"goes on after the expected {self.size} bytes")
         return self._file.write(data)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._open = False
 
     def flush(self) -> None:
         """Nothing: Pooch asks for it after each chunk."""
+
+    def _promised(self) -> int | None:
+        """The size by the header of the IDX data that has come so far, plain or gzipped."""
+        try:
+            with inflated(io.BytesIO(self._head)) as content:
+                head = content.read(4)
+                head += content.read(4 * head[3]) if len(head) == 4 else b""
+        except GzipError:
+            head = b""
+        try:
+            size = idx.promised_size(head, Path(self._name)) if head else None
+        except idx.IdxError as error:
+            raise SourceError(f"not IDX: {str(error).partition(': ')[2]}") from None
+        if size is None and len(self._head) > _HEADER + 1000:
+            raise SourceError("not IDX: no header")
+        if size is not None and size > _MOST:
+            raise SourceError(f"its header promises {size} bytes, expected {_MOST} at most")
+        return size
 
 
 def _folder(source: str) -> Path:
