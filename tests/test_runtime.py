@@ -90,6 +90,66 @@ def test_a_broken_nvcc_does_not_break_a_cpu_run(tmp_path: Path, name: str) -> No
     assert "it will compute on" in result.stdout
 
 
+def started(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Start Jittor in a process with these variables."""
+    return subprocess.run(
+        [sys.executable, "-m", "stages.shared.network.runtime"],
+        cwd=TOP,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HOME", "{}/file", "HOME is {}/file, but Jittor cannot write to"),
+        ("JITTOR_HOME", "{}/file", "JITTOR_HOME is {}/file, but Jittor cannot write to"),
+        ("JITTOR_HOME", "/proc", "JITTOR_HOME is /proc, but Jittor cannot write to"),
+        ("JITTOR_HOME", "{}/with space", "JITTOR_HOME is {}/with space, expected a path without"),
+    ],
+)
+def test_a_home_that_jittor_cannot_use_is_named(
+    tmp_path: Path, name: str, value: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = started(**{name: value.format(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {said.format(tmp_path)}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_home_that_was_given_once_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jittor writes it down, and takes it wherever none is given."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".cache/jittor").mkdir(parents=True)
+    (tmp_path / ".cache/jittor/config.json").write_text('{"JITTOR_HOME": "/nowhere"}')
+    for given in (None, ""):
+        monkeypatch.delenv("JITTOR_HOME", raising=False)
+        if given is not None:
+            monkeypatch.setenv("JITTOR_HOME", given)
+        assert runtime._find_cache() == tmp_path / ".cache/jittor"
+        assert os.environ["JITTOR_HOME"] == str(tmp_path)
+
+
+def test_half_a_library_is_taken_away(tmp_path: Path) -> None:
+    folder = tmp_path / "jt1/jit"
+    folder.mkdir(parents=True)
+    whole, cut, empty, new = (folder / f"{name}.so" for name in ("whole", "cut", "empty", "new"))
+    subprocess.run(["g++", "-shared", "-x", "c++", "-", "-o", whole], input=b"int x;", check=True)
+    content = whole.read_bytes()
+    cut.write_bytes(content[:-1])
+    empty.touch()
+    new.write_bytes(content[:-1])
+    for path in (whole, cut, empty):
+        os.utime(path, (0, 0))
+    runtime._remove_cut_libraries(tmp_path)
+    assert sorted(path.stem for path in folder.iterdir()) == ["new", "whole"]
+
+
 @pytest.mark.slow
 def test_operations_are_those_of_ieee_754() -> None:
     """A number too small for all bits of a float is not rounded to zero, nor is a sum reordered."""

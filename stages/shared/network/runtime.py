@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from stages.shared.network import cuda
 from stages.shared.network.cuda import Cuda
 from stages.shared.program import UserError, run
+
+_SETTLED = 60.0  # seconds after its last change; no linker takes as long for a library
+# Where an ELF header of 64 bits has its section table's start, and its entries' size and number.
+_SECTION_TABLE = (0x28, 0x30), (0x3A, 0x3C), (0x3C, 0x3E)
 
 
 class JittorError(UserError):
@@ -106,7 +111,7 @@ def _settings() -> dict[str, str]:
     return settings
 
 
-def _avoid_spaces() -> None:
+def _avoid_spaces(cache: Path) -> None:
     """Reach an environment whose path has a space through a link that has none.
 
     Jittor hands its own path to the compiler unquoted. The link's name is that of the path, since
@@ -114,14 +119,68 @@ def _avoid_spaces() -> None:
     """
     if not any(letter.isspace() for letter in sys.prefix):
         return
-    home = Path(os.environ.get("JITTOR_HOME") or Path.home())
     name = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
-    link = home / ".cache" / "jittor" / f"env-{name}"
-    link.parent.mkdir(parents=True, exist_ok=True)
+    link = cache / f"env-{name}"
     if not link.is_symlink():
         link.symlink_to(sys.prefix)
     sys.path[:] = [entry.replace(sys.prefix, str(link), 1) for entry in sys.path]
     sys.executable = sys.executable.replace(sys.prefix, str(link), 1)
+
+
+def _find_cache() -> Path:
+    """Settle where Jittor keeps what it builds, before it looks for itself.
+
+    Left to itself it remembers the last JITTOR_HOME that it was ever given, for all later runs.
+
+    Returns:
+        The folder, which is there and can be written.
+
+    Raises:
+        JittorError: it cannot be, or Jittor could not compile there.
+    """
+    try:
+        homes = {"HOME": Path.home()}
+    except RuntimeError:
+        raise JittorError("HOME is not set, expected a folder that can be written") from None
+    homes["JITTOR_HOME"] = Path(os.environ.get("JITTOR_HOME") or homes["HOME"]).absolute()
+    for name, home in homes.items():
+        cache = home / ".cache" / "jittor"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache).close()
+        except OSError as error:
+            raise JittorError(
+                f"{name} is {home}, but Jittor cannot write to {cache} ({error.strerror});"
+                f" set {name} to a folder that can be written"
+            ) from None
+    if any(letter.isspace() for letter in str(homes["JITTOR_HOME"])):
+        raise JittorError(
+            f"JITTOR_HOME is {homes['JITTOR_HOME']}, expected a path without spaces:"
+            " Jittor gives it to the compiler as it is"
+        )
+    os.environ["JITTOR_HOME"] = str(homes["JITTOR_HOME"])
+    return homes["JITTOR_HOME"] / ".cache" / "jittor"
+
+
+def _remove_cut_libraries(cache: Path) -> None:
+    """Take away what a killed compiler or a full disk left of a library; Jittor builds it again.
+
+    To load half a library ends the process without a word.
+    """
+    for path in cache.glob("jt*/**/*.so"):
+        # Another process may be writing one at this moment.
+        if path.stat().st_mtime < time.time() - _SETTLED and not _is_whole(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library (ELF, 64 bits) reaches as far as its section table, which comes last."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 64 or head[:4] != b"\x7fELF":
+        return False
+    start, size, count = (int.from_bytes(head[a:b], "little") for a, b in _SECTION_TABLE)
+    return path.stat().st_size >= start + size * count
 
 
 def _is_built() -> bool:
@@ -185,7 +244,9 @@ def _start() -> None:
         os.environ.setdefault(name, value)
     # An nvcc without a driver or a runtime breaks Jittor's import, and it looks for one itself.
     os.environ["nvcc_path"] = _cuda.nvcc or ""
-    _avoid_spaces()
+    cache = _find_cache()
+    _remove_cut_libraries(cache)
+    _avoid_spaces(cache)
     if _is_built():
         return
     log = _build()
