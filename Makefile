@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate results test lint bench pages doctor lock clean
+.PHONY: help setup repro tutorial fast accurate results test faults lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -63,6 +63,9 @@ results: setup .venv.torch/.ready ## run each recipe with five seeds and print t
 
 test: setup .venv/.core ## run the tests; ARGS="-k idx" chooses some
 	@$(IN_VENV) python -m pytest $(ARGS)
+
+faults: setup ## damage files and input by the thousand, and count what is lost
+	@$(IN_VENV) python -m tests.faults $(ARGS)
 
 # Kernels are compiled as Jittor does, by the same standard of C++.
 lint: .venv/.ready ## check style and types

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from stages.shared.files import GzipError, inflated, replacing
+from stages.shared.files import GzipError, inflated, replacing, shortened
 from stages.shared.program import UserError
 
 # The element types by the header's third byte; wider ones are stored big-endian.
@@ -160,7 +160,8 @@ def _read_header(stream: BinaryIO, path: Path) -> tuple[np.dtype[np.generic], tu
     try:
         np.broadcast_to(np.empty((), stored), shape)  # a view: it takes no memory
     except ValueError as error:
-        raise IdxError(f"{path}: NumPy cannot hold an array of {shape}: {error}") from None
+        what = shortened(str(shape))
+        raise IdxError(f"{path}: NumPy cannot hold an array of {what}: {error}") from None
     return stored, shape
 
 

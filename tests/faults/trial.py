@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Literal, NamedTuple, Protocol
+
+from stages.shared.program import UserError
+
+MOST_LINES = 12  # of what is said about a fault
+MOST_LETTERS = 500  # of one of them
 
 
 class Trial(NamedTuple):
     """One fault and what came of it.
 
     Attributes:
-        what: the fault in a few words, with all that is needed to make it again.
-        ended: "survived" where the right bytes came out, or one clear line and a non-zero code;
-            "missed" where the fault did not hit (the run had ended before the kill); "lost" for
-            all else: a traceback, a hang, a wrong result, an output lost or half-written.
-        said: the last lines of output, where it was lost.
+        what: the fault in a few words.
+        ended: "survived" where the right thing came out, or a few clear lines; "lost" for all
+            else: a traceback, a wrong result, a flood of words.
+        said: what came out, where it was lost.
     """
 
     what: str
-    ended: Literal["survived", "missed", "lost"]
+    ended: Literal["survived", "lost"]
     said: str = ""
 
 
@@ -35,3 +39,45 @@ class Kind(Protocol):
     def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
         """Try `count` faults in `folder`, which is empty, each drawn from `rng`."""
         ...
+
+
+def judged(what: str, work: Callable[[], bool]) -> Trial:
+    """Do something with a damaged input, and judge how it ends.
+
+    Args:
+        what: the fault.
+        work: returns whether the result is right, or refuses in words.
+    """
+    try:
+        right = work()
+    except (UserError, OSError) as error:
+        lines = str(error).splitlines()
+        short = len(lines) <= MOST_LINES and all(len(line) <= MOST_LETTERS for line in lines)
+        return Trial(what, "survived") if lines and short else Trial(what, "lost", str(error)[:500])
+    except Exception as error:  # the traceback that a user would see
+        return Trial(what, "lost", f"{type(error).__name__}: {error}"[:500])
+    return Trial(what, "survived") if right else Trial(what, "lost", "a wrong result")
+
+
+def mutated(rng: Random, data: bytes) -> bytes:
+    """Bytes with one to three changes: a bit flipped, some cut, put in, taken out, repeated."""
+    content = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        # The beginning holds the header, where a change means most.
+        end = max(1, len(content) if rng.random() < 0.4 else min(len(content), 64))
+        at = rng.randrange(end)
+        some = rng.randbytes(rng.choice((1, 1, 2, 4, 8)))
+        way = rng.randrange(6)
+        if way == 0 and content:
+            content[at] ^= 1 << rng.randrange(8)
+        elif way == 1:
+            del content[at:]
+        elif way == 2:
+            content[at:at] = some
+        elif way == 3:
+            del content[at : at + len(some)]
+        elif way == 4:
+            content[at:at] = content[at : at + 16]
+        else:
+            content[at : at + len(some)] = rng.choice((some, b"\xff" * len(some), bytes(len(some))))
+    return bytes(content)
