@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate results test faults lint bench pages doctor lock clean
+.PHONY: help setup repro tutorial fast accurate results test faults audit lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -67,6 +67,9 @@ test: setup .venv/.core ## run the tests; ARGS="-k idx" chooses some
 faults: setup ## damage files and input by the thousand, and count what is lost
 	@$(IN_VENV) python -m tests.faults $(ARGS)
 
+audit: .venv/.ready .venv.audit/.ready ## look up known faults of the packages that requirements.txt pins
+	@$(IN_VENV) python -m tests.audit
+
 # Kernels are compiled as Jittor does, by the same standard of C++.
 lint: .venv/.ready ## check style and types
 	@$(IN_VENV) ruff check
@@ -85,8 +88,8 @@ bench: setup $(PEERS:%=.venv.%/.ready) ## time it all, in turns with PyTorch, JA
 pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them
 	@$(IN_VENV) python -m tests.bench.pages
 
-# The peers of the benchmark are that and nothing else, so they stay out of .venv.
-.venv.%/.ready: tests/bench/requirements/%.txt
+# Tools and peers that the pipeline and its tests do not need stay out of .venv.
+.venv.%/.ready: tests/requirements/%.txt
 	@rm -rf .venv.$* && .venv/bin/python -m venv .venv.$* && \
 	echo "Making .venv.$* with $*: a minute or two." && \
 	.venv.$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \

@@ -80,6 +80,38 @@ def sample(folder: Path, train: int = 1000, test: int = 200) -> None:
     shutil.rmtree(whole)
 
 
+def begin(path: Path, images: Path) -> Repository:
+    """Make a repository with the project's code, committed, whose pipeline has not run yet.
+
+    Args:
+        path: an empty folder.
+        images: a folder as `sample` writes it.
+    """
+    for name in ("stages", ".dvc", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+        if (TOP / name).is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+            shutil.copytree(TOP / name, path / name, ignore=ignore)
+        else:
+            shutil.copy(TOP / name, path / name)
+    for name in ("data", "models", "plots"):  # where DVC's files begin
+        (path / name).mkdir()
+        shutil.copy(TOP / name / ".gitignore", path / name)
+    repository = Repository(path)
+    repository.set(
+        download__dataset="own",
+        download__sources=[str(images)],
+        train__network="compact",
+        train__validation_images=100,
+        train__learning_rate=0.02,
+        train__log_every=2,
+    )
+    repository.run("git", "init", "-q", "-b", "main")
+    repository.run("git", "config", "user.name", "Test")
+    repository.run("git", "config", "user.email", "test@example.com")
+    repository.commit("Begin")
+    return repository
+
+
 @pytest.fixture(scope="session")
 def make_repository(
     tmp_path_factory: pytest.TempPathFactory,
@@ -87,34 +119,7 @@ def make_repository(
     """Makes repositories; each is committed and has not run yet."""
     images = tmp_path_factory.mktemp("sample") / "idx"
     sample(images)
-
-    def make() -> Repository:
-        path = tmp_path_factory.mktemp("repository")
-        for name in ("stages", ".dvc", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
-            if (TOP / name).is_dir():
-                ignore = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
-                shutil.copytree(TOP / name, path / name, ignore=ignore)
-            else:
-                shutil.copy(TOP / name, path / name)
-        for name in ("data", "models", "plots"):  # where DVC's files begin
-            (path / name).mkdir()
-            shutil.copy(TOP / name / ".gitignore", path / name)
-        repository = Repository(path)
-        repository.set(
-            download__dataset="own",
-            download__sources=[str(images)],
-            train__network="compact",
-            train__validation_images=100,
-            train__learning_rate=0.02,
-            train__log_every=2,
-        )
-        repository.run("git", "init", "-q", "-b", "main")
-        repository.run("git", "config", "user.name", "Test")
-        repository.run("git", "config", "user.email", "test@example.com")
-        repository.commit("Begin")
-        return repository
-
-    return make
+    return lambda: begin(tmp_path_factory.mktemp("repository"), images)
 
 
 @pytest.fixture(scope="session")

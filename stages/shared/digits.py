@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
         DigitsError: an array is not uint8 or has the wrong number of dimensions, there is not a
             label for each image, a label is too large, or the test images differ in size.
     """
-    arrays = {name: np.load(folder / name, mmap_mode="r") for name in ARRAYS}
+    arrays = {name: _mapped(folder / name) for name in ARRAYS}
     for name, array in arrays.items():
         ndim = 3 if "images" in name else 1
         if array.dtype != np.uint8 or array.ndim != ndim or array.size == 0:
@@ -119,8 +120,7 @@ def _check_labels(path: Path, labels: Labels, num_classes: int) -> None:
 
 def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
     try:
-        # Not np.load, which opens archives and pickles, too.
-        array: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+        array = _mapped(path)
     except FileNotFoundError:
         raise _missing(path) from None
     except OSError:
@@ -130,6 +130,12 @@ def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim != ndim:
         found = f"{array.dtype} with {array.ndim}"
         raise DigitsError(f"{path}: found {found} dimensions, expected uint8 with {ndim}")
+    return array
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """A .npy file, and nothing else: NumPy's own `load` opens archives and pickles as well."""
+    array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     return array
 
 

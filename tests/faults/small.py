@@ -1,0 +1,107 @@
+"""A small pipeline for the kinds of faults that happen to whole runs."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conftest import Repository, begin, sample
+from tests.faults.trial import Trial
+
+RESULTS = ("data/raw", "data/npy", "models", "plots")
+# DVC's own messages about its locks name the file to remove; ours name the line to run.
+WAY_BACK = "git restore dvc.lock plots && dvc checkout --force"
+
+
+def made(folder: Path) -> Repository:
+    """A repository in `folder` that has not run yet, and all of whose kernels are compiled."""
+    sample(folder / "idx", train=600, test=100)
+    path = folder / "first"
+    path.mkdir()
+    return begin(path, folder / "idx")
+
+
+def digests(repository: Repository) -> dict[str, str]:
+    """The SHA-256 of every result, by its path."""
+    return {
+        str(path.relative_to(repository.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(files(repository))
+    }
+
+
+def files(repository: Repository) -> Iterator[Path]:
+    """Every result; not what a stopped run keeps to go on with."""
+    for name in RESULTS:
+        for path in (repository.path / name).rglob("*"):
+            if path.is_file() and "checkpoints" not in path.parts and path.name != ".gitignore":
+                yield path
+
+
+def repro(
+    repository: Repository, *before: str, **variables: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Run the pipeline; None takes a variable out of the environment."""
+    environment: dict[str, str] = dict(repository.environment)
+    for name, value in variables.items():
+        if value is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = value
+    return subprocess.run(
+        [*before, "dvc", "repro"],
+        cwd=repository.path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ends_well(what: str, repository: Repository, expected: dict[str, str]) -> Trial:
+    """Whether a run now gives what is expected."""
+    done = repro(repository)
+    lock = repository.path / ".dvc/tmp/rwlock"
+    if done.returncode and "rwlock" in done.stdout:  # a killed DVC left it empty, and says so
+        lock.unlink()
+        done = repro(repository)
+    if done.returncode:
+        return Trial(what, "lost", done.stdout[-1500:])
+    found = digests(repository)
+    if found != expected:
+        other = [name for name in found.keys() | expected if found.get(name) != expected.get(name)]
+        return Trial(what, "lost", f"other bytes: {', '.join(sorted(other))}")
+    return Trial(what, "survived")
+
+
+def refused(done: subprocess.CompletedProcess[str], *names: str) -> str:
+    """What is wrong with how a run was refused; empty if it was, in words, naming one of these."""
+    if not done.returncode:
+        return "it was not refused"
+    if "Traceback" in done.stdout:
+        return done.stdout[-1500:]
+    if names and not any(name in done.stdout for name in names):
+        return f"none of {names} is named: {done.stdout[-1500:]}"
+    return ""
+
+
+def trees(group: int) -> list[int]:
+    """The processes of a group, those that were started last first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[2]) == group:
+            found.append((int(fields[19]), int(path.parent.name)))
+    return [number for _, number in sorted(found, reverse=True)]
+
+
+def wait_for_none(group: int) -> None:
+    """Until no process of the group is left: what was killed takes its time to go."""
+    while trees(group):
+        time.sleep(0.01)
