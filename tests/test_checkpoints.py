@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,13 +74,19 @@ def bare(path: Path) -> None:
     path.write_bytes(to_bytes({"x": np.zeros(100)}))
 
 
+def foreign(path: Path) -> None:
+    """A type that NumPy lacks, as long as the one that it stands for."""
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+
+
 def replaced(path: Path) -> None:
     path.unlink()
     path.mkdir()
     (path / "file").touch()
 
 
-@pytest.mark.parametrize("damage", [half, flipped, unsigned, bare, replaced])
+@pytest.mark.parametrize("damage", [half, flipped, unsigned, bare, foreign, replaced])
 def test_what_is_not_whole_is_set_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     checkpoints = Checkpoints(tmp_path, "a" * 64)
     checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
@@ -92,3 +99,12 @@ def test_what_is_not_whole_is_set_aside(tmp_path: Path, damage: Callable[[Path],
         assert not checkpoints.path.exists()
         checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
         assert checkpoints.load()
+
+
+def test_a_file_is_set_aside_where_a_folder_was(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "a" * 64)
+    for damage in (replaced, half):
+        checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
+        damage(checkpoints.path)
+        assert checkpoints.set_aside()
+        assert not checkpoints.path.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -101,6 +102,8 @@ class Checkpoints:
         except _DamagedError:
             aside = self.path.with_suffix(".damaged")
             with replacing(aside) as part:
+                if aside.is_dir():  # `replacing` puts no file in a folder's place
+                    shutil.rmtree(aside)
                 self.path.replace(part)
             return aside
         return None
@@ -112,7 +115,8 @@ class Checkpoints:
                 metadata = file.metadata() or {}
         except FileNotFoundError:
             raise
-        except (OSError, SafetensorError) as error:
+        # A header may name a type that NumPy lacks; safetensors then raises one of the last two.
+        except (OSError, SafetensorError, TypeError, AttributeError) as error:
             raise _DamagedError from error
         text = metadata.get("progress", "")
         if metadata.get("sha256") != _digest(arrays, text):
