@@ -57,7 +57,10 @@ def killed(path: Path, environment: dict[str, str], whom: str, after: float) -> 
     elif alive and whom == "DVC":
         process.kill()
     elif alive:
-        os.kill(small.trees(process.pid)[0], signal.SIGKILL)
+        try:
+            os.kill(small.trees(process.pid)[0], signal.SIGKILL)
+        except (IndexError, ProcessLookupError):  # it ended between the look and the blow
+            alive = False
     process.wait()
     small.wait_for_none(process.pid)
     return alive

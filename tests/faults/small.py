@@ -96,7 +96,8 @@ def trees(group: int) -> list[int]:
             fields = path.read_text().rpartition(") ")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[2]) == group:
+        # A zombie has ended, and may stay for as long as nobody asks for it.
+        if int(fields[2]) == group and fields[0] != "Z":
             found.append((int(fields[19]), int(path.parent.name)))
     return [number for _, number in sorted(found, reverse=True)]
 
