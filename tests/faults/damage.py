@@ -11,7 +11,7 @@ from tests.faults import small
 from tests.faults.trial import Trial
 
 WHAT = "a result that was damaged, emptied, removed, or replaced by a folder"
-WHOLE, SHORT = 40, 4
+WHOLE, SHORT = 40, 3
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
