@@ -40,18 +40,30 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(part)
-        yield part
-        if part.is_dir():
-            _remove(path)  # a folder that is not empty cannot be replaced in one step
-        part.replace(path)
-    except OSError as error:
-        if error.errno and not error.filename:  # a write does not know where to
-            error.filename = str(path)
-        raise
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(part)
+            yield part
+            if part.is_dir():
+                _remove(path)  # a folder that is not empty cannot be replaced in one step
+            part.replace(path)
     finally:
         _remove(part)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give the system's errors in the block a file to speak of; a full disk tells none.
+
+    Args:
+        path: what the block writes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

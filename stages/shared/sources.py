@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from stages.shared import idx
 from stages.shared.datasets import IdxFile
-from stages.shared.files import GzipError, inflated
+from stages.shared.files import GzipError, inflated, naming
 from stages.shared.program import UserError
 
 RETRIES = 2  # after the first try of a web address; Pooch waits 1 s, then 2 s
@@ -142,7 +142,8 @@ def _fetch_from(
         registry={name: published.sha256},
         retry_if_failed=RETRIES if web else 0,
     )
-    downloads.fetch(name, downloader=download)
+    with naming(target / name):
+        downloads.fetch(name, downloader=download)
 
 
 def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _Bar) -> None:

@@ -284,8 +284,13 @@ except UserError as fault:
     # This runs at import, outside of any stage's main().
     raise SystemExit(f"error: {fault}") from None
 
-import jittor as jt  # noqa: E402
-from jittor import nn  # noqa: E402
+try:
+    import jittor as jt
+    from jittor import nn
+except OSError as fault:  # it writes to its cache as it starts
+    raise SystemExit(
+        f"error: Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
+    ) from None
 
 # Jittor compiles kernels with -Ofast, which leaves much to the compiler: in which order to add,
 # whether to divide by an approximation (of which Intel's and AMD's are not the same), where to fuse
