@@ -18,9 +18,10 @@ def main() -> None:
     settings = params.load().evaluate
     runtime.use(settings.device)
     trained = classifier.load(model_file.PATH)
-    test = digits.load(digits.FOLDER, "test")
+    class_names = trained.description.class_names
+    test = digits.load(digits.FOLDER, "test", len(class_names))
     logits = trained.logits(test.images, settings.batch_size)
-    scores = scoring.score(logits, test.labels, trained.description.class_names)
+    scores = scoring.score(logits, test.labels, class_names)
     scoring.write(scoring.FOLDER, scores, scoring.predictions(logits, test.labels))
     print(f"{scores.accuracy:.2%} of {scores.images:,} test images read correctly")
 

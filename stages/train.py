@@ -21,13 +21,14 @@ def main() -> None:
     settings = params.load().train
     device = runtime.use(settings.device, settings.seed)
     print(f"training on {device.name}: {device.reason}")
-    data = digits.load(digits.FOLDER, "train")
+    class_names = digits.load_class_names(digits.FOLDER)
+    data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
     mean, std = digits.mean_and_std(data, held_out)
     description = Description(
         network=settings.network,
         image_size=data.image_size,
-        class_names=digits.load_class_names(digits.FOLDER),
+        class_names=class_names,
         mean=mean,
         std=std,
         held_out=len(held_out),

@@ -84,7 +84,6 @@ def test_images_of_one_colour_can_be_normalised() -> None:
 def put(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
     np.save(folder / "train-images.npy", images)
     np.save(folder / "train-labels.npy", labels)
-    digits.save_class_names(folder, ["a", "b"])
 
 
 def test_images_stay_on_disk(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_a_label_without_a_class_is_named_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(
         DigitsError, match=r"train-labels\.npy: label 32 at index 2, expected 0 to 1"
     ):
-        digits.load(tmp_path, "train")
+        digits.load(tmp_path, "train", 2)
 
 
 def npy(header: str, data: bytes = b"\0" * 90) -> bytes:

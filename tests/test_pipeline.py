@@ -134,7 +134,7 @@ def test_a_diverging_run_leaves_no_weights_and_says_how_the_old_come_back(
 ) -> None:
     path = finished.path / "models/digits.safetensors"
     before = path.read_bytes()
-    finished.set(train__learning_rate=1e30)
+    finished.set(train__learning_rate=1000)
     said = refused(finished)
     assert "error: the loss is" in said
     assert not path.exists()

@@ -90,23 +90,24 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
         raise DigitsError(f"{path}: images of {test}, expected {train} as in the training set")
 
 
-def load(folder: Path, part: str) -> Digits:
+def load(folder: Path, part: str, num_classes: int = 256) -> Digits:
     """Map `part`-images.npy and `part`-labels.npy.
 
     Args:
         folder: where `decode` wrote them.
         part: "train" or "test".
+        num_classes: labels must run from 0 to `num_classes` - 1.
 
     Raises:
         DigitsError: a file is missing, is not a .npy file, or the two do not fit together, or a
-            label has no class name.
+            label is too large.
     """
     images = _map(folder / f"{part}-images.npy", ndim=3)
     path = folder / f"{part}-labels.npy"
     labels = np.asarray(_map(path, ndim=1))
     if len(images) != len(labels):
         raise DigitsError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
-    _check_labels(path, labels, len(load_class_names(folder)))
+    _check_labels(path, labels, num_classes)
     return Digits(images, labels)
 
 

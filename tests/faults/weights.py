@@ -35,7 +35,6 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     model_file.save(weights, _ARRAYS, _ABOUT)
     np.save(npy, np.zeros((3, 4, 5), np.uint8))
     np.save(folder / "train-labels.npy", np.zeros(3, np.uint8))
-    digits.save_class_names(folder, ["a", "b"])
     checkpoints.save(_ARRAYS, {"epoch": 1})
     works = {
         weights: lambda: _sound(weights),
