@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import platform
 import re
-import signal
 import statistics
 import subprocess
 from pathlib import Path
@@ -29,11 +27,7 @@ def environment(name: str) -> str:
 
 
 class Side:
-    """A process that answers for one framework.
-
-    It stands still while it is not asked: threads that wait for work would else take some of the
-    others' time.
-    """
+    """A process that answers for one framework."""
 
     def __init__(self, python: str, module: str) -> None:
         self.module = module
@@ -44,27 +38,23 @@ class Side:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=TOP,
-            start_new_session=True,
         )
-        atexit.register(self.close)
 
     def ask(self, action: str, **arguments: Any) -> Any:
         """Send a request and wait for the answer."""
         assert self.process.stdin
         assert self.process.stdout
-        os.killpg(self.process.pid, signal.SIGCONT)
         print(json.dumps([action, arguments]), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
             raise SystemExit(f"error: {self.module} died on {action} {arguments}")
-        os.killpg(self.process.pid, signal.SIGSTOP)
         return json.loads(answer)
 
     def close(self) -> None:
-        """End the process; without this it ends with the one that asks, at the latest."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        """End the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def machine() -> dict[str, Any]:
