@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,12 +37,13 @@ def test_the_code_shapes_the_name_too(tmp_path: Path, monkeypatch) -> None:  # t
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "new", "a" * 64)
     assert checkpoints.load() is None
-    checkpoints.save({"x": np.arange(3)}, {"epoch": 2, "loss": 0.1 + 0.2})
+    # A validation loss may overflow, and the run still goes on.
+    checkpoints.save({"x": np.arange(3)}, {"epoch": 2, "loss": 0.1 + 0.2, "worst": math.inf})
     loaded = checkpoints.load()
     assert loaded
     arrays, progress = loaded
     assert arrays["x"].tolist() == [0, 1, 2]
-    assert progress == {"epoch": 2, "loss": 0.1 + 0.2}
+    assert progress == {"epoch": 2, "loss": 0.1 + 0.2, "worst": math.inf}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a" * 16 + ".safetensors"]
     checkpoints.clear()
     assert checkpoints.load() is None

@@ -15,10 +15,12 @@ from tests.bench import pages
 TOP = Path(__file__).parents[1]
 PAGES = ["README.md", "README.zh-CN.md"]
 OTHERS = [
+    "SECURITY.md",
     "plots/README.md",
     "stages/README.md",
     "stages/tools/README.md",
     "tests/bench/README.md",
+    "tests/faults/README.md",
 ]
 
 

@@ -42,13 +42,13 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(part)
+            remove(part)
             yield part
             if part.is_dir():
-                _remove(path)  # a folder that is not empty cannot be replaced in one step
+                remove(path)  # a folder that is not empty cannot be replaced in one step
             part.replace(path)
     finally:
-        _remove(part)
+        remove(part)
 
 
 @contextmanager
@@ -149,7 +149,8 @@ def describe(problem: dict[str, Any]) -> str:
     return f"{key} is {found}, expected {expected}"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Take a file or a whole folder away, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

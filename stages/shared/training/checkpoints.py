@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from stages.shared.files import replacing
+from stages.shared.files import remove, replacing
 from stages.shared.model_file import Arrays
 
 FOLDER = Path("models/checkpoints")
@@ -77,7 +76,7 @@ class Checkpoints:
             arrays: by name.
             progress: the rest of the state, as JSON can hold it.
         """
-        text = json.dumps(progress, allow_nan=False)
+        text = json.dumps(progress)
         metadata = {"progress": text, "sha256": _digest(arrays, text)}
         with replacing(self.path) as part:
             part.write_bytes(to_bytes(arrays, metadata))
@@ -101,10 +100,8 @@ class Checkpoints:
             return None
         except _DamagedError:
             aside = self.path.with_suffix(".damaged")
-            with replacing(aside) as part:
-                if aside.is_dir():  # `replacing` puts no file in a folder's place
-                    shutil.rmtree(aside)
-                self.path.replace(part)
+            remove(aside)
+            self.path.rename(aside)
             return aside
         return None
 

@@ -1,6 +1,6 @@
 """Layers, loss, optimizer, EMA and warp with kernels for all cores of the CPU.
 
-Each NAME.py is the Python side of NAME.h, which begins with the plain formula.
+Each NAME.py is the Python side of NAME.h, which begins with the plain formula, or says where it is.
 """
 
 from stages.shared.network.kernels.conv import Conv

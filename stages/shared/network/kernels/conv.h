@@ -24,7 +24,9 @@ namespace {
 // each image's result is transposed back.
 template <int C, int H, int W, int O, int KH, int KW, int SY, int SX, int PY, int PX, bool BIAS,
           bool RELU>
-struct Conv {
+struct Conv : Convolution<Conv<C, H, W, O, KH, KW, SY, SX, PY, PX, BIAS, RELU>> {
+    static constexpr int OUTPUTS = O;
+    static constexpr bool HAS_RELU = RELU;
     static constexpr int OH = (H + 2 * PY - KH) / SY + 1, OW = (W + 2 * PX - KW) / SX + 1;
     static constexpr int P = OH * OW;  // positions of the kernel, which are pixels of y
     static constexpr int T = KH * KW;  // taps of the kernel
@@ -176,12 +178,6 @@ struct Conv {
         }
     }
 
-    static void forward(long N, const float* x, const float* w, const float* bias, float* y) {
-        forward_each(N, x, w, bias, [y](long n, const float* rows) {
-            turn(rows, WIDE_O, P, O, y + n * O * P, P);
-        });
-    }
-
     // Gradient of x: at each position each tap adds its part of dy to the pixel that it read.
 
     // The pixel that tap t reads at position p; for the padding a spare one after the last, which
@@ -324,18 +320,6 @@ struct Conv {
                 turn(partial + o, WIDE_O, Q, least(V, O - o), dw + (long)o * Q, Q);
         }
         copy(dbias, partial + (long)ROWS_W * WIDE_O, O);
-    }
-
-    static void grad(long N, const float* x, const float* w, const float* dy, const float* y,
-                     float* dx, float* dw, float* dbias) {
-        grad_each(
-            N, x, w,
-            [dy, y](long n, float* rows) {
-                const float* d = dy + n * O * P;
-                if (RELU) d = through_relu(d, y + n * O * P, O * P, scratch<6>(O * P));
-                turn(d, P, O, P, rows, WIDE_O);
-            },
-            dx, dw, dbias);
     }
 };
 

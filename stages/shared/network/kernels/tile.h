@@ -1,4 +1,5 @@
-// What the two ways to convolve share: tiles of sums in registers, and sums over groups of images.
+// What the two ways to convolve share: tiles of sums in registers, sums over groups of images, and
+// whole arrays.
 //
 // It has no test program of its own; those of conv.h and winograd.h use it.
 #ifndef KERNELS_TILE_H
@@ -86,6 +87,29 @@ inline void add_rows(const float* rows, int count, int wide, float* sum) {
         store(sum + o, total);
     }
 }
+
+// What Own, which convolves image by image, offers for whole arrays.
+template <class Own>
+struct Convolution {
+    static void forward(long N, const float* x, const float* w, const float* bias, float* y) {
+        constexpr int O = Own::OUTPUTS, P = Own::P;
+        Own::forward_each(N, x, w, bias, [y](long n, const float* rows) {
+            turn(rows, Own::WIDE_O, P, O, y + n * O * P, P);
+        });
+    }
+
+    // Where dx is null it is not computed.
+    static void grad(long N, const float* x, const float* w, const float* dy, const float* y,
+                     float* dx, float* dw, float* dbias) {
+        constexpr int O = Own::OUTPUTS, P = Own::P;
+        const auto rows_of_dy = [dy, y](long n, float* rows) {
+            const float* d = dy + n * O * P;
+            if (Own::HAS_RELU) d = through_relu(d, y + n * O * P, O * P, scratch<8>(O * P));
+            turn(d, P, O, P, rows, Own::WIDE_O);
+        };
+        Own::grad_each(N, x, w, rows_of_dy, dx, dw, dbias);
+    }
+};
 
 }  // namespace
 }  // namespace kernels

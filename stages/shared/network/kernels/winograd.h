@@ -33,7 +33,7 @@ inline void times_B(vec& a, vec& b, vec& c, vec& d) {
     c = x + y - a;
     d = -d;
 }
-inline void times_At(vec& a, vec& b, const vec& c, const vec& d) {
+inline void times_At(vec& a, vec& b, vec& c, vec& d) {
     a = a + b + c;
     b = b - c - d;
 }
@@ -48,11 +48,31 @@ inline void times_G(vec& a, vec& b, vec& c, vec& d) {
     b = sum + middle;
     c = sum - middle;
 }
-inline void times_Gt(vec& a, vec& b, vec& c, const vec& d) {
+inline void times_Gt(vec& a, vec& b, vec& c, vec& d) {
     const vec sum = (b + c) * all(0.5f);
     b = (b - c) * all(0.5f);
     a = a + sum;
     c = sum + d;
+}
+
+// The two-dimensional ones: 4 x 4 numbers by rows, of which so many columns, and then so many rows,
+// are transformed.
+template <int columns, int rows, class Transform>
+inline void both_ways(vec (&d)[16], Transform times) {
+    #pragma GCC unroll 4
+    for (int i = 0; i < columns; i++) times(d[i], d[i + 4], d[i + 8], d[i + 12]);
+    #pragma GCC unroll 4
+    for (int i = 0; i < 4 * rows; i += 4) times(d[i], d[i + 1], d[i + 2], d[i + 3]);
+}
+
+// 16 vectors from and to memory, `step` floats apart.
+inline void load_16(const float* from, long step, vec (&d)[16]) {
+    #pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) d[i] = load(from + i * step);
+}
+inline void store_16(const vec (&d)[16], float* to, long step) {
+    #pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) store(to + i * step, d[i]);
 }
 
 // x (N, C, H, W), w (O, C, 3, 3), bias (O), y and dy (N, O, OH, OW); PY and PX are the padding.
@@ -64,7 +84,9 @@ inline void times_Gt(vec& a, vec& b, vec& c, const vec& d) {
 // by channels, then all second ones, and so on. Images and results lie as pixels by channels
 // meanwhile, so that vectors run over channels.
 template <int C, int H, int W, int O, int PY, int PX, bool BIAS, bool RELU>
-struct Winograd {
+struct Winograd : Convolution<Winograd<C, H, W, O, PY, PX, BIAS, RELU>> {
+    static constexpr int OUTPUTS = O;
+    static constexpr bool HAS_RELU = RELU;
     static constexpr int OH = H + 2 * PY - 2, OW = W + 2 * PX - 2, P = OH * OW;
     static constexpr int TW = ceil_div(OW, 2), TILES = ceil_div(OH, 2) * TW;
     static constexpr int WIDE_O = round_up(O, V), WIDE_C = round_up(C, V);
@@ -121,12 +143,8 @@ struct Winograd {
                 vec d[16];
                 #pragma GCC unroll 16
                 for (int i = 0; i < 16; i++) d[i] = load(from + pixels[t * 16 + i] + c);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) times_Bt(d[i], d[i + 4], d[i + 8], d[i + 12]);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 16; i += 4) times_Bt(d[i], d[i + 1], d[i + 2], d[i + 3]);
-                #pragma GCC unroll 16
-                for (int i = 0; i < 16; i++) store(spectra + i * STEP_X + j * WIDE_C + c, d[i]);
+                both_ways<4, 4>(d, times_Bt);
+                store_16(d, spectra + j * WIDE_C + c, STEP_X);
             }
         });
     }
@@ -138,12 +156,8 @@ struct Winograd {
             float* to = rows + (long)image * X;
             for (int c = 0; c < WIDE_C; c += V) {
                 vec d[16];
-                #pragma GCC unroll 16
-                for (int i = 0; i < 16; i++) d[i] = load(spectra + i * STEP_X + j * WIDE_C + c);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) times_B(d[i], d[i + 4], d[i + 8], d[i + 12]);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 16; i += 4) times_B(d[i], d[i + 1], d[i + 2], d[i + 3]);
+                load_16(spectra + j * WIDE_C + c, STEP_X, d);
+                both_ways<4, 4>(d, times_B);
                 #pragma GCC unroll 16
                 for (int i = 0; i < 16; i++) {
                     float* pixel = to + pixels[t * 16 + i] + c;
@@ -163,12 +177,8 @@ struct Winograd {
                 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++)
                     d[i / 2 * 4 + i % 2] = load(from + pixels[t * 4 + i] + o);
-                #pragma GCC unroll 2
-                for (int i = 0; i < 2; i++) times_A(d[i], d[i + 4], d[i + 8], d[i + 12]);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 16; i += 4) times_A(d[i], d[i + 1], d[i + 2], d[i + 3]);
-                #pragma GCC unroll 16
-                for (int i = 0; i < 16; i++) store(spectra + i * STEP_Y + j * WIDE_O + o, d[i]);
+                both_ways<2, 4>(d, times_A);
+                store_16(d, spectra + j * WIDE_O + o, STEP_Y);
             }
         });
     }
@@ -180,12 +190,8 @@ struct Winograd {
             float* to = rows + (long)image * Y;
             for (int o = 0; o < WIDE_O; o += V) {
                 vec d[16];
-                #pragma GCC unroll 16
-                for (int i = 0; i < 16; i++) d[i] = load(spectra + i * STEP_Y + j * WIDE_O + o);
-                #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) times_At(d[i], d[i + 4], d[i + 8], d[i + 12]);
-                #pragma GCC unroll 2
-                for (int i = 0; i < 8; i += 4) times_At(d[i], d[i + 1], d[i + 2], d[i + 3]);
+                load_16(spectra + j * WIDE_O + o, STEP_Y, d);
+                both_ways<4, 2>(d, times_At);
                 #pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
                     vec y = d[i / 2 * 4 + i % 2] + load(bias + o);
@@ -209,11 +215,9 @@ struct Winograd {
                             r + l < rows ? w[(r + l) * row_step + k * column_step + t] : 0.f;
                 vec d[16];
                 for (int t = 0; t < 9; t++) d[t / 3 * 4 + t % 3] = load(taps[t]);
-                for (int i = 0; i < 3; i++) times_G(d[i], d[i + 4], d[i + 8], d[i + 12]);
-                for (int i = 0; i < 16; i += 4) times_G(d[i], d[i + 1], d[i + 2], d[i + 3]);
+                both_ways<3, 4>(d, times_G);
                 const int at = (r / block * columns + k) * block + r % block;
-                for (int i = 0; i < 16; i++)
-                    store(spectra + (long)i * round_up(rows, V) * columns + at, d[i]);
+                store_16(d, spectra + at, round_up(rows, V) * columns);
             }
     }
 
@@ -271,12 +275,6 @@ struct Winograd {
     static void rows_of_x(const float* x, int images, float* rows) {
         for (int i = 0; i < images; i++)
             turn(x + (long)i * C * H * W, H * W, C, H * W, rows + (long)i * X, WIDE_C);
-    }
-
-    static void forward(long N, const float* x, const float* w, const float* bias, float* y) {
-        forward_each(N, x, w, bias, [y](long n, const float* rows) {
-            turn(rows, WIDE_O, P, O, y + n * O * P, P);
-        });
     }
 
     // Adds to dw [16][C][WIDE_O] what `count` tiles mean.
@@ -348,28 +346,14 @@ struct Winograd {
             for (int o = 0; o < O; o += V)
                 for (int c = 0; c < C; c++) {
                     vec d[16];
-                    for (int i = 0; i < 16; i++)
-                        d[i] = load(partial + ((long)i * C + c) * WIDE_O + o);
-                    for (int i = 0; i < 4; i++) times_Gt(d[i], d[i + 4], d[i + 8], d[i + 12]);
-                    for (int i = 0; i < 12; i += 4) times_Gt(d[i], d[i + 1], d[i + 2], d[i + 3]);
+                    load_16(partial + (long)c * WIDE_O + o, (long)C * WIDE_O, d);
+                    both_ways<4, 3>(d, times_Gt);
                     for (int t = 0; t < 9; t++)
                         for (int l = 0; l < least(V, O - o); l++)
                             dw[((long)(o + l) * C + c) * 9 + t] = d[t / 3 * 4 + t % 3][l];
                 }
         }
         copy(dbias, partial + 16L * C * WIDE_O, O);
-    }
-
-    static void grad(long N, const float* x, const float* w, const float* dy, const float* y,
-                     float* dx, float* dw, float* dbias) {
-        grad_each(
-            N, x, w,
-            [dy, y](long n, float* rows) {
-                const float* d = dy + n * O * P;
-                if (RELU) d = through_relu(d, y + n * O * P, O * P, scratch<8>(O * P));
-                turn(d, P, O, P, rows, WIDE_O);
-            },
-            dx, dw, dbias);
     }
 };
 
