@@ -65,7 +65,7 @@ def logits_of(
     return x, kept
 
 
-class Jax:
+class Jax(worker.Framework):
     """One network and its optimizer."""
 
     def build(self, network: str, weights: str) -> None:
@@ -85,32 +85,8 @@ class Jax:
             v = {n: worker.MOMENTUM * v[n] + grads[n] + worker.WEIGHT_DECAY * w[n] for n in w}
             return loss, {n: w[n] - worker.LEARNING_RATE * v[n] for n in w}, v, kept
 
-        self.step = jax.jit(step, donate_argnums=(0, 1, 2))
-        self.infer = jax.jit(lambda w, running, x: logits_of(network, w, running, x, False)[0])
-
-    def logits(self, size: int) -> list[list[float]]:
-        """Of one batch, in evaluation mode."""
-        result: list[list[float]] = np.asarray(self._infer(worker.batch(size, 0)[0])).tolist()
-        return result
-
-    def losses(self, size: int, steps: int) -> list[float]:
-        """Of some training steps."""
-        return [self._step(*worker.batch(size, step)) for step in range(steps)]
-
-    def train(self, size: int, steps: int) -> list[float]:
-        """Seconds that each of some training steps took."""
-        images, labels = worker.batch(size, 0)
-        return worker.seconds(lambda: self._step(images, labels), steps)
-
-    def evaluate(self, images: int, size: int) -> list[float]:
-        """Seconds that logits for some images took, in batches."""
-        one = worker.batch(size, 0)[0]
-
-        def work() -> None:
-            for _ in range(images // size):
-                np.asarray(self._infer(one))
-
-        return worker.seconds(work, 1)
+        self._step = jax.jit(step, donate_argnums=(0, 1, 2))
+        self._infer = jax.jit(lambda w, running, x: logits_of(network, w, running, x, False)[0])
 
     def matrix_product(self, size: int, times: int) -> worker.Products:
         """Seconds that each of some products of square matrices took, and the cores they used."""
@@ -122,17 +98,19 @@ class Jax:
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__}
 
-    def _infer(self, images: np.ndarray) -> Any:
-        return self.infer(self.weights, self.running, images.transpose(0, 2, 3, 1))
+    def mode(self, training: bool) -> None:
+        """Nothing: there is a function for each."""
 
-    def _step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        loss, self.weights, self.velocities, self.running = self.step(
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        x = images.transpose(0, 2, 3, 1)
+        return np.asarray(self._infer(self.weights, self.running, x))
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        loss, self.weights, self.velocities, self.running = self._step(
             self.weights, self.velocities, self.running, images.transpose(0, 2, 3, 1), labels
         )
         return float(loss)
 
 
 if __name__ == "__main__":
-    side = Jax()
-    names = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
-    worker.serve({name: getattr(side, name) for name in names})
+    worker.serve(Jax())

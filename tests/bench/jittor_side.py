@@ -45,7 +45,7 @@ _KERNELS = {
 }
 
 
-class Jittor:
+class Jittor(worker.Framework):
     """One network and its optimizer."""
 
     def build(self, network: str, weights: str, plain: bool = False) -> None:
@@ -84,44 +84,14 @@ class Jittor:
             "train": 3 * whole.multiply_adds - first.multiply_adds,
         }
 
-    def logits(self, size: int) -> list[list[float]]:
-        """Of one batch, in evaluation mode."""
-        self.network.eval()
-        with jt.no_grad():
-            result: list[list[float]] = self.network(jt.array(worker.batch(size, 0)[0])).tolist()
-        return result
-
-    def losses(self, size: int, steps: int) -> list[float]:
-        """Of some training steps."""
-        self.network.train()
-        return [self._step(*worker.batch(size, step)) for step in range(steps)]
-
-    def train(self, size: int, steps: int) -> list[float]:
-        """Seconds that each of some training steps took."""
-        self.network.train()
-        images, labels = worker.batch(size, 0)
-        return worker.seconds(lambda: self._step(images, labels), steps)
-
-    def evaluate(self, images: int, size: int) -> list[float]:
-        """Seconds that logits for some images took, in batches."""
-        self.network.eval()
-        one = worker.batch(size, 0)[0]
-
-        def work() -> None:
-            with jt.no_grad():
-                for _ in range(images // size):
-                    self.network(jt.array(one)).numpy()
-
-        return worker.seconds(work, 1)
-
     def profile(self, size: int, steps: int) -> list[tuple[str, float]]:
         """Seconds of a training step by kind of kernel, by Jittor's profiler; the longest first."""
         self.network.train()
         images, labels = worker.batch(size, 0)
-        self._step(images, labels)
+        self.step(images, labels)
         with jt.profile_scope() as report:
             for _ in range(steps):
-                self._step(images, labels)
+                self.step(images, labels)
         names, rows = report[0], report[1:]
         name, total = names.index("Name"), names.index("TotalTime")
         seconds: dict[str, float] = defaultdict(float)
@@ -196,7 +166,15 @@ class Jittor:
         events = list(loop.fit(learner, data, held_out, settings))
         return events[-1].accuracy  # type: ignore[union-attr]
 
-    def _step(self, images: Any, labels: Any) -> float:
+    def mode(self, training: bool) -> None:
+        self.network.train() if training else self.network.eval()
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        with jt.no_grad():
+            result: np.ndarray = self.network(jt.array(images)).numpy()
+        return result
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         mean = kernels.cross_entropy(self.network(jt.array(images).stop_grad()), jt.array(labels))
         self.optimizer.step(mean)
         value = float(mean.item())
@@ -253,9 +231,5 @@ class _Clock:
 
 
 if __name__ == "__main__":
-    side = Jittor()
-    names = (
-        *("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product"),
-        *("restore", "size", "profile", "parts", "shares", "accuracy"),
-    )
-    worker.serve({name: getattr(side, name) for name in names})
+    more = ("restore", "size", "profile", "parts", "shares", "accuracy")
+    worker.serve(Jittor(), *more)

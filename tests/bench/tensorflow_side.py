@@ -15,7 +15,7 @@ from tests.bench import worker
 from tests.bench.architectures import EPS, MOMENTUM, NETWORKS, turned
 
 
-class TensorFlow:
+class TensorFlow(worker.Framework):
     """One network and its optimizer."""
 
     def build(self, network: str, weights: str, xla: bool = False) -> None:
@@ -25,33 +25,10 @@ class TensorFlow:
         self.variables = {name: tf.Variable(array) for name, array in arrays.items()}
         self.trained = [name for name in arrays if "running" not in name]
         self.velocities = {n: tf.Variable(tf.zeros_like(self.variables[n])) for n in self.trained}
-        self.step = tf.function(self._step, jit_compile=xla)
-        self.infer = tf.function(lambda x: self._logits(x, training=False), jit_compile=xla)
-
-    def logits(self, size: int) -> list[list[float]]:
-        """Of one batch, in evaluation mode."""
-        images = worker.batch(size, 0)[0].transpose(0, 2, 3, 1)
-        result: list[list[float]] = self.infer(tf.constant(images)).numpy().tolist()
-        return result
-
-    def losses(self, size: int, steps: int) -> list[float]:
-        """Of some training steps."""
-        return [self._go(*worker.batch(size, step)) for step in range(steps)]
-
-    def train(self, size: int, steps: int) -> list[float]:
-        """Seconds that each of some training steps took."""
-        images, labels = worker.batch(size, 0)
-        return worker.seconds(lambda: self._go(images, labels), steps)
-
-    def evaluate(self, images: int, size: int) -> list[float]:
-        """Seconds that logits for some images took, in batches."""
-        one = worker.batch(size, 0)[0]
-
-        def work() -> None:
-            for _ in range(images // size):
-                self.infer(tf.constant(one.transpose(0, 2, 3, 1))).numpy()
-
-        return worker.seconds(work, 1)
+        self._compiled_step = tf.function(self._descend, jit_compile=xla)
+        self._compiled_logits = tf.function(
+            lambda x: self._logits(x, training=False), jit_compile=xla
+        )
 
     def matrix_product(self, size: int, times: int) -> worker.Products:
         """Seconds that each of some products of square matrices took, and the cores they used."""
@@ -63,8 +40,17 @@ class TensorFlow:
     def versions(self) -> dict[str, str]:
         return {"tensorflow": tf.__version__}
 
-    def _go(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return float(self.step(tf.constant(images.transpose(0, 2, 3, 1)), tf.constant(labels)))
+    def mode(self, training: bool) -> None:
+        """Nothing: there is a function for each."""
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        x = tf.constant(images.transpose(0, 2, 3, 1))
+        result: np.ndarray = self._compiled_logits(x).numpy()
+        return result
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        x = tf.constant(images.transpose(0, 2, 3, 1))
+        return float(self._compiled_step(x, tf.constant(labels)))
 
     def _logits(self, x: Any, training: bool) -> Any:
         own = self.variables
@@ -99,7 +85,7 @@ class TensorFlow:
         var.assign_add((now_var - var) * MOMENTUM)
         return y
 
-    def _step(self, x: Any, labels: Any) -> Any:
+    def _descend(self, x: Any, labels: Any) -> Any:
         own = [self.variables[name] for name in self.trained]
         with tf.GradientTape() as tape:
             each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, self._logits(x, True))
@@ -112,6 +98,4 @@ class TensorFlow:
 
 
 if __name__ == "__main__":
-    side = TensorFlow()
-    names = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
-    worker.serve({name: getattr(side, name) for name in names})
+    worker.serve(TensorFlow())

@@ -61,7 +61,7 @@ class Deep(nn.Module):
 NETWORKS: dict[str, type[nn.Module]] = {"tutorial": Tutorial, "compact": Compact, "deep": Deep}
 
 
-class Torch:
+class Torch(worker.Framework):
     """One network and its optimizer."""
 
     def build(
@@ -80,38 +80,6 @@ class Torch:
             self.plain.parameters(), worker.LEARNING_RATE, worker.MOMENTUM, 0, worker.WEIGHT_DECAY
         )
 
-    def logits(self, size: int) -> list[list[float]]:
-        """Of one batch, in evaluation mode."""
-        self.network.eval()
-        with torch.no_grad():
-            result: list[list[float]] = self.network(
-                self._images(worker.batch(size, 0)[0])
-            ).tolist()
-        return result
-
-    def losses(self, size: int, steps: int) -> list[float]:
-        """Of some training steps."""
-        self.network.train()
-        return [self._step(*worker.batch(size, step)) for step in range(steps)]
-
-    def train(self, size: int, steps: int) -> list[float]:
-        """Seconds that each of some training steps took."""
-        self.network.train()
-        images, labels = worker.batch(size, 0)
-        return worker.seconds(lambda: self._step(images, labels), steps)
-
-    def evaluate(self, images: int, size: int) -> list[float]:
-        """Seconds that logits for some images took, in batches."""
-        self.network.eval()
-        one = worker.batch(size, 0)[0]
-
-        def work() -> None:
-            with torch.no_grad():
-                for _ in range(images // size):
-                    self.network(self._images(one)).numpy()
-
-        return worker.seconds(work, 1)
-
     def matrix_product(self, size: int, times: int) -> worker.Products:
         """Seconds that each of some products of square matrices took, and the cores they used."""
         a, b = torch.rand(size, size), torch.rand(size, size)
@@ -120,7 +88,15 @@ class Torch:
     def _images(self, images: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(images).contiguous(memory_format=self.layout)
 
-    def _step(self, images: np.ndarray, labels: np.ndarray) -> float:
+    def mode(self, training: bool) -> None:
+        self.network.train(training)
+
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            result: np.ndarray = self.network(self._images(images)).numpy()
+        return result
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         logits = self.network(self._images(images))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
         self.optimizer.zero_grad()
@@ -133,6 +109,4 @@ class Torch:
 
 
 if __name__ == "__main__":
-    side = Torch()
-    names = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
-    worker.serve({name: getattr(side, name) for name in names})
+    worker.serve(Torch())

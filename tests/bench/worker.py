@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -55,8 +56,56 @@ def products(work: Callable[[], object], times: int) -> Products:
     return Products(each, busy / (time.perf_counter() - clock))
 
 
-def serve(actions: dict[str, Action]) -> None:
-    """Answer requests, `[action, arguments]`, until standard input ends."""
+class Framework(ABC):
+    """One network and its optimizer in some framework; what `build` made is asked for the rest."""
+
+    @abstractmethod
+    def mode(self, training: bool) -> None:
+        """Get ready for `step`, or else for `infer`."""
+
+    @abstractmethod
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Take a training step, whole, and give its loss."""
+
+    @abstractmethod
+    def infer(self, images: np.ndarray) -> np.ndarray:
+        """The logits of some images."""
+
+    def logits(self, size: int) -> list[list[float]]:
+        """Of one batch."""
+        self.mode(training=False)
+        result: list[list[float]] = self.infer(batch(size, 0)[0]).tolist()
+        return result
+
+    def losses(self, size: int, steps: int) -> list[float]:
+        """Of some training steps."""
+        self.mode(training=True)
+        return [self.step(*batch(size, number)) for number in range(steps)]
+
+    def train(self, size: int, steps: int) -> list[float]:
+        """Seconds that each of some training steps took."""
+        self.mode(training=True)
+        images, labels = batch(size, 0)
+        return seconds(lambda: self.step(images, labels), steps)
+
+    def evaluate(self, images: int, size: int) -> list[float]:
+        """Seconds that logits for some images took, in batches."""
+        self.mode(training=False)
+        one = batch(size, 0)[0]
+        return seconds(lambda: [self.infer(one) for _ in range(images // size)], 1)
+
+
+ACTIONS = ("build", "logits", "losses", "train", "evaluate", "versions", "matrix_product")
+
+
+def serve(side: Framework, *more: str) -> None:
+    """Answer requests, `[action, arguments]`, until standard input ends.
+
+    Args:
+        side: has a method for each of `ACTIONS`.
+        more: its other methods that can be asked for.
+    """
+    actions: dict[str, Action] = {name: getattr(side, name) for name in (*ACTIONS, *more)}
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     for line in sys.stdin:
