@@ -23,8 +23,8 @@ from stages.shared.files import GzipError, inflated, naming
 from stages.shared.program import UserError
 
 RETRIES = 2  # after the first try of a web address; Pooch waits 1 s, then 2 s
-TIMEOUT = 20.0  # seconds in which a server must connect, and then send the next 16 KiB
-_CHUNK = 1 << 14  # bytes; a server must send as many in the time that it has to send something
+TIMEOUT = 20.0  # seconds in which a server must connect, and then send something
+_CHUNK = 1 << 14  # bytes; a server must send as many in twice that time
 _HEADER = 4 + 4 * 255  # bytes of IDX's longest header
 _MOST = 1 << 34  # bytes of one inflated file: 16 GiB
 _ABSENT = (403, 404, 410)  # HTTP answers that another try will not change
@@ -51,7 +51,8 @@ def fetch(
             base address, or a local folder. Each may hold NAME.gz or NAME. A file without a
             published size must be IDX: its header says how long it is.
         target: the folder for the files; made if it is not there.
-        timeout: seconds in which a server must connect, and then send the next 16 KiB.
+        timeout: seconds in which a server must connect, and then send something; in twice as
+            many it must send 16 KiB.
 
     Raises:
         SourceError: no source gave one of the files; the message lists each with its reason.
@@ -162,9 +163,10 @@ def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _B
 
 
 def _in_time(work: Callable[[], None], sink: _Bounded, timeout: float) -> None:
-    """Do some work that writes to a sink, as long as it writes something in each `timeout`.
+    """Do some work that writes to a sink, as long as it writes something in each two `timeout`.
 
-    The library's own timeout begins anew with each byte: a byte a second would do for ever. It
+    The library's own timeout begins anew with each byte: a byte a second would do for ever. Twice
+    as long leaves a server that is silent to the library, which says what happened. The work
     cannot be stopped from outside, so it is done in a thread that is left to itself then.
 
     Raises:

@@ -12,8 +12,6 @@ from tests.conftest import Repository, begin, sample
 from tests.faults.trial import Trial
 
 RESULTS = ("data/raw", "data/npy", "models", "plots")
-# DVC's own messages about its locks name the file to remove; ours name the line to run.
-WAY_BACK = "git restore dvc.lock plots && dvc checkout --force"
 
 
 def made(folder: Path) -> Repository:

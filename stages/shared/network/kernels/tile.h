@@ -103,11 +103,18 @@ struct Convolution {
                      float* dx, float* dw, float* dbias) {
         constexpr int O = Own::OUTPUTS, P = Own::P;
         const auto rows_of_dy = [dy, y](long n, float* rows) {
-            const float* d = dy + n * O * P;
-            if (Own::HAS_RELU) d = through_relu(d, y + n * O * P, O * P, scratch<8>(O * P));
-            turn(d, P, O, P, rows, Own::WIDE_O);
+            const float* through = through_own(dy + n * O * P, y + n * O * P);
+            turn(through, P, O, P, rows, Own::WIDE_O);
         };
         Own::grad_each(N, x, w, rows_of_dy, dx, dw, dbias);
+    }
+
+   private:
+    // dy of one image where Own's ReLU let it through. Not in the lambda itself: there Clang 14
+    // takes the id of `scratch` for no constant.
+    static const float* through_own(const float* dy, const float* y) {
+        constexpr size_t SIZE = (size_t)Own::OUTPUTS * Own::P;
+        return Own::HAS_RELU ? through_relu(dy, y, SIZE, scratch<8>(SIZE)) : dy;
     }
 };
 
