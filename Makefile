@@ -98,11 +98,16 @@ pages: .venv/.ready ## write the figures of the READMEs from the JSON files that
 doctor: ## show what this machine has and what is missing
 	@$(DOCTOR)
 
-setup: .venv/.ready .dvc/plots/page.html ## make .venv and install what requirements.txt pins
+setup: .venv/.ready .venv/.path .dvc/plots/page.html ## make .venv and install what requirements.txt pins
 
 # Jittor's core is built here, where its progress can be seen; a stage would build it as well.
 .venv/.core: .venv/.ready
 	@$(IN_VENV) python -m stages.shared.network.runtime && touch $@
+
+# With this, `python stages/train.py` finds its modules as `python -m stages.train` does.
+.venv/.path: .venv/.ready
+	@.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $@.part
+	@echo ../../../.. > "$$(cat $@.part)/stages.pth" && mv $@.part $@
 
 # With this, the pages of dvc plots need no network.
 .dvc/plots/page.html: .venv/.ready stages/tools/page.py stages/tools/page.html

@@ -2,7 +2,8 @@
 
 Reads params.yaml; writes data/checked.txt, always the same bytes, so that no other stage runs again
 for it. DVC removes the outputs of a stage before it runs the stage, so a wrong parameter must be
-found earlier, here, or the results of the run before are lost.
+found earlier, here, or the results of the run before are lost. The first source is a dependency of
+`download`, which DVC hashes: what is no folder would stop DVC in words of its own.
 """
 
 from __future__ import annotations
@@ -14,15 +15,33 @@ from stages.shared.program import run
 from pathlib import Path
 
 from stages.shared import params
-from stages.shared.files import replacing
+from stages.shared.files import replacing, shortened
 
 CHECKED = Path("data/checked.txt")
 
 
 def main() -> None:
-    params.load()
+    _check_watched(params.load().download.sources[0])
     with replacing(CHECKED) as part:
         part.write_text("params.yaml has been read and found right.\n", encoding="utf-8")
+
+
+def _check_watched(source: str) -> None:
+    """Refuse a first source that DVC could not hash.
+
+    Raises:
+        params.ParamsError: it is no folder, or holds what would keep DVC waiting for ever.
+    """
+    said = f"params.yaml: download.sources.0 is {shortened(source)!r}"
+    folder = Path(source)
+    if not folder.is_dir():
+        raise params.ParamsError(
+            f"{said}, expected a folder that is there, as DVC watches the first source; data/own"
+            " is one"
+        )
+    for path in folder.rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise params.ParamsError(f"{said} with {path.name} in it, expected nothing but files")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
@@ -127,6 +130,41 @@ def test_a_refused_parameter_takes_nothing_away(finished: Repository) -> None:
     path.write_text(whole)
     assert ran(finished) == []
     assert is_as_committed(finished)
+
+
+def test_own_images_are_those_that_their_folder_holds_now(
+    finished: Repository, tmp_path: Path
+) -> None:
+    own = tmp_path / "my images"
+    shutil.copytree(finished.path / "data/raw", own)
+    labels = own / "train-labels-idx1-ubyte"
+    whole = labels.read_bytes()
+    labels.write_text("<!DOCTYPE html>")
+    finished.set(download__sources=[str(own)])
+    assert "not IDX" in refused(finished)
+    labels.write_bytes(whole)
+    finished.run("dvc", "repro", "decode")
+    assert "up to date" in finished.run("dvc", "status", "decode").stdout
+    labels.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert ran(finished)[:2] == ["download", "decode"]
+    assert (finished.path / "data/raw/train-labels-idx1-ubyte").read_bytes() != whole
+
+
+@pytest.mark.parametrize(
+    "first", ["http://127.0.0.1:9/mnist", "package:jittor_offline", "no/folder"]
+)
+def test_the_first_source_is_a_folder_or_the_run_stops_in_words(
+    finished: Repository, first: str
+) -> None:
+    finished.set(download__sources=[first])
+    assert f"download.sources.0 is '{first}', expected a folder that is there" in refused(finished)
+    assert (finished.path / "models/digits.safetensors").exists()
+
+
+def test_a_pipe_among_the_own_images_holds_nobody_up(finished: Repository, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train-labels-idx1-ubyte")
+    finished.set(download__sources=[str(tmp_path)])
+    assert "with train-labels-idx1-ubyte in it, expected nothing but files" in refused(finished)
 
 
 def test_a_diverging_run_leaves_no_weights_and_says_how_the_old_come_back(

@@ -376,6 +376,21 @@ def test_of_two_own_files_none_is_chosen(tmp_path: Path) -> None:
     assert whole(tmp_path / "raw")
 
 
+def test_own_files_all_come_from_one_source(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, half, other = (tmp_path / name for name in ("empty", "half", "other"))
+    for folder in (empty, half, other):
+        folder.mkdir()
+    (half / NAME).write_bytes(CONTENT)
+    (other / "labels").write_bytes(CONTENT)
+    sources = [str(folder) for folder in (empty, half, other)]
+    with pytest.raises(SourceError, match=r"labels: no source has it\n.*half: holds neither"):
+        fetch({NAME: IdxFile(), "labels": IdxFile()}, sources, tmp_path / "raw")
+    # A folder that holds nothing is no fault to speak of.
+    assert capsys.readouterr().out == f"{NAME}: {len(CONTENT)} bytes from {half}\n"
+
+
 def test_what_is_no_file_or_no_name_is_passed_over(tmp_path: Path) -> None:
     pipe, good = tmp_path / "pipe", tmp_path / "good"
     for folder in (pipe, good):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 
@@ -72,6 +73,6 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 # Only where a program of this project runs: a test or a notebook that imports this handles Ctrl-C
 # itself.
-_program = sys.modules["__main__"].__spec__
-if _program and _program.name.startswith("stages."):
+_program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+if Path(__file__).parents[1] in _program.parents:
     signal.signal(signal.SIGINT, _stop)

@@ -34,6 +34,10 @@ class SourceError(UserError):
     """A source that cannot give a file, or a file that no source could give."""
 
 
+class AbsentError(SourceError):
+    """A folder that does not hold a file."""
+
+
 def fetch(
     files: Mapping[str, IdxFile],
     sources: Sequence[str],
@@ -43,7 +47,8 @@ def fetch(
     """Put `files` into `target`, inflated, each from the first source that gives the right bytes.
 
     A file appears under its name only once its SHA-256 is right; one that is there already and
-    right is left alone. A source that failed is named, and asked last for the files after.
+    right is left alone. A source that failed is named, and asked last for the files after. Files
+    without a SHA-256 are all taken from the source that gave the first: data sets do not mix.
 
     Args:
         files: what is wanted, by name.
@@ -72,12 +77,16 @@ def fetch(
             for source in sorted(sources, key=lambda source: failures[source]):
                 try:
                     _fetch_from(source, name, published, target, timeout, _Bar(progress, name))
+                except AbsentError as error:  # no fault: the folder may be there for another day
+                    reasons.append(f"{source}: {error}")
                 except (ValueError, requests.RequestException, SourceError) as error:
                     failures[source] += 1
                     reasons.append(f"{source}: {_why(error)}")
                     console.out(f"{name}: not from {reasons[-1]}")
                 else:
                     console.out(f"{name}: {path.stat().st_size} bytes from {source}")
+                    if published.sha256 is None:
+                        sources = [source]
                     break
             else:
                 raise SourceError("\n       ".join([f"{name}: no source has it", *reasons]))
@@ -207,7 +216,7 @@ def _copy_from_folder(source: str, name: str, sink: _Bounded, either: bool) -> N
         folder = _folder(source)
         there = [path for path in (folder / f"{name}.gz", folder / name) if path.exists()]
         if not there:
-            raise SourceError(f"holds neither {name}.gz nor {name}")
+            raise AbsentError(f"holds neither {name}.gz nor {name}")
         if len(there) > 1 and not either:
             raise SourceError(f"holds both {name}.gz and {name}, expected one of them")
         if not there[0].is_file():
