@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from stages.tools import doctor
-from tests.conftest import TOP
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ["awk", "cat", "cut", "git", "make", "mv", "rm", "sed"]
@@ -231,11 +230,7 @@ def test_the_ci_script_and_the_hooks_run_what_is_installed() -> None:
 @pytest.mark.parametrize("stage", ["check", "download", "decode", "train", "evaluate", "plot"])
 def test_a_stage_is_found_by_its_path_too(stage: str, tmp_path: Path) -> None:
     # In an empty folder each gets as far as params.yaml, its modules imported.
-    done = subprocess.run(
-        [sys.executable, TOP / "stages" / f"{stage}.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    script = ROOT / "stages" / f"{stage}.py"
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "error: params.yaml: no such file; run from the top of the repository\n"
