@@ -29,7 +29,7 @@ def main() -> None:
     page = card.page(
         DATASETS[settings.download.dataset],
         len(train),
-        model_file.load_description(model_file.PATH),
+        model_file.load(model_file.PATH)[1],
         scores,
         np.flatnonzero(result.actual != result.predicted).tolist(),
     )

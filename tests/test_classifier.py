@@ -43,12 +43,15 @@ def pictures(count: int = 7) -> np.ndarray:
 def rewritten(
     path: Path, arrays: dict[str, np.ndarray | None], changes: dict[str, object] | None = None
 ) -> Path:
-    """The file at `path` with some arrays replaced, added or (None) taken away."""
+    """The file at `path` with some arrays replaced, added or (None) taken away, sealed anew."""
     with safe_open(path, framework="numpy") as file:
         held = {name: file.get_tensor(name) for name in file.keys()} | arrays  # noqa: SIM118
         text = json.loads(file.metadata()["description"]) | (changes or {})
     kept = {name: array for name, array in held.items() if array is not None}
-    save_file(kept, path, {"description": json.dumps(text)})
+    del text["sha256"]
+    compact = json.dumps(text, separators=(",", ":"), ensure_ascii=False)
+    sealed = text | {"sha256": model_file.digest(kept, compact)}
+    save_file(kept, path, {"description": json.dumps(sealed)})
     return path
 
 
@@ -62,7 +65,7 @@ def test_a_network_comes_back_as_it_was(path: Path) -> None:
     back = classifier.load(path)
     assert np.array_equal(back.logits(pictures()), fresh().logits(pictures()))
     assert back.description == DESCRIPTION
-    assert model_file.load_description(path) == DESCRIPTION
+    assert model_file.load(path)[1] == DESCRIPTION
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path, path: Path) -> None:
@@ -125,7 +128,7 @@ def test_files_of_other_kinds_are_refused(path: Path, tmp_path: Path) -> None:
     save_file({"x": np.zeros(1)}, tmp_path / "foreign")
     with pytest.raises(ModelFileError, match="foreign: its description is not that of a network"):
         classifier.load(tmp_path / "foreign")
-    with pytest.raises(ModelFileError, match="format is 'digits-9', expected 'digits-2'"):
+    with pytest.raises(ModelFileError, match="format is 'digits-9', expected 'digits-3'"):
         classifier.load(rewritten(path, {}, {"format": "digits-9"}))
 
 
@@ -153,6 +156,15 @@ def test_a_description_that_cannot_be_is_refused(
     with pytest.raises(ModelFileError) as caught:
         classifier.load(rewritten(path, {}, changes))
     assert str(caught.value).startswith(f"{path}: its description is not that of a network ({said}")
+
+
+@pytest.mark.parametrize("place", ["weights", "description"])
+def test_a_flipped_bit_is_seen_anywhere(path: Path, place: str) -> None:
+    content = bytearray(path.read_bytes())
+    content[-2 if place == "weights" else content.index(b":0.25,") + 4] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="its content is not what was saved"):
+        classifier.load(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from stages import plot
 from stages.shared import digits, model_file, scoring
+from stages.shared.model_file import Description
 from stages.shared.program import UserError
 from stages.shared.report import card, style
 from stages.shared.report.figures import FOLDER as FIGURES
@@ -24,10 +25,10 @@ SCORES_OF_THREE = {
     "images": 6, "errors": 3, "accuracy": 0.5, "top2_accuracy": 0.75, "loss": 1.25,
     "calibration_error": 0.125, "macro_f1": 0.25, "per_class": dict.fromkeys(CLASSES, ONE_CLASS),
 }  # fmt: skip
-DESCRIPTION = {
-    "format": "digits-2", "network": "compact", "image_size": [28, 28], "class_names": CLASSES,
-    "mean": 0.1, "std": 0.2, "held_out": 1, "params": {"seed": 7}, "versions": {"jittor": "1.2.3"},
-}  # fmt: skip
+DESCRIPTION = Description(
+    network="compact", image_size=(28, 28), class_names=CLASSES, mean=0.1, std=0.2, held_out=1,
+    params={"seed": 7}, versions={"jittor": "1.2.3"},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -52,9 +53,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (scoring.FOLDER / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
     (scoring.FOLDER / "metrics.json").write_text(json.dumps(SCORES_OF_THREE))
     model_file.PATH.parent.mkdir()
-    save_file(
-        {"w": np.zeros(1, np.float32)}, model_file.PATH, {"description": json.dumps(DESCRIPTION)}
-    )
+    model_file.save(model_file.PATH, {"w": np.zeros(1, np.float32)}, DESCRIPTION)
     return tmp_path
 
 

@@ -43,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Stub:
     stub = Stub()
     room = SimpleNamespace(load=lambda _: stub)
     monkeypatch.setattr(stages.shared.network, "classifier", room, raising=False)
-    monkeypatch.setattr(model_file, "load_description", lambda _: stub.description)
+    monkeypatch.setattr(model_file, "load", lambda _: ({}, stub.description))
     monkeypatch.setattr("sys.argv", ["predict", *map(str, words)])
     predict.main()
     return stub

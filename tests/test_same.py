@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import pytest
 
 from stages.tools import same
@@ -16,13 +19,16 @@ def said(repository: Repository, *options: str) -> tuple[int, str]:
 
 
 def spoil(repository: Repository) -> None:
-    """Make dvc.lock that of a machine whose weights came out otherwise."""
+    """Commit what a machine would whose weights came out otherwise; the files stay this one's."""
     path = repository.path / "dvc.lock"
-    lines = path.read_text().splitlines(keepends=True)
+    whole = path.read_text()
+    lines = whole.splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if "path: models/digits.safetensors" in line]
     for index in at:
         lines[index + 2] = "      md5: 00000000000000000000000000000000\n"
     path.write_text("".join(lines))
+    repository.commit("Elsewhere")
+    path.write_text(whole)
 
 
 def test_the_committed_result_says_nothing(finished: Repository) -> None:
@@ -36,6 +42,40 @@ def test_other_bytes_are_named_by_stage_and_file(finished: Repository) -> None:
     assert "other bytes than the commit, first in train: models/digits.safetensors" in text
     assert text.count("\n") == 1
     assert said(finished, "--strict")[0] == 1
+
+
+def test_what_rotted_in_the_cache_is_named_with_the_way_back(finished: Repository) -> None:
+    path = finished.path / "models/digits.safetensors"
+    whole = path.read_bytes()
+    name = hashlib.md5(whole, usedforsecurity=False).hexdigest()
+    copy = finished.path / f".dvc/cache/files/md5/{name[:2]}/{name[2:]}"
+    copy.unlink()
+    copy.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    copy.chmod(0o444)  # what DVC protects, it does not look at again
+    path.unlink()
+    finished.run("dvc", "repro")  # takes the copy for what it should be
+    assert path.read_bytes() != whole
+    code, text = said(finished)
+    assert code == 1
+    assert text.startswith("error: models/digits.safetensors: not the bytes that dvc.lock names")
+    way = re.search("anew by: (.*)", text)
+    assert way
+    finished.run("sh", "-c", way[1])
+    assert path.read_bytes() == whole
+    assert said(finished, "--strict") == (0, "")
+
+
+def test_what_was_changed_by_hand_is_brought_back(finished: Repository) -> None:
+    path = finished.path / "data/npy/train-images.npy"
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-1])
+    code, text = said(finished)
+    assert code == 1
+    way = re.search("`(dvc checkout .*)` brings", text)
+    assert way
+    finished.run("sh", "-c", way[1])
+    assert path.read_bytes() == whole
 
 
 def test_another_pipeline_may_give_another_result(finished: Repository) -> None:

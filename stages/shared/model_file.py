@@ -1,11 +1,13 @@
 """A trained network as one file: its arrays, and a description of what they are.
 
 The format is safetensors: reading it runs no code, while Jittor's own files are pickles. The
-description stands in the file's header as JSON. Nothing here starts Jittor.
+description stands in the file's header as JSON, with a digest of it and of all arrays: a bit that
+flipped on a disk is not to end in an answer. Nothing here starts Jittor.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,7 +47,7 @@ class Description(Record):
         versions: the programs that it was trained with.
     """
 
-    format: Literal["digits-2"] = "digits-2"
+    format: Literal["digits-3"] = "digits-3"
     network: str
     image_size: tuple[_Side, _Side]
     class_names: list[str] = Field(min_length=2, max_length=256)
@@ -56,6 +58,25 @@ class Description(Record):
     versions: dict[str, str]
 
 
+class _Sealed(Description):
+    """What stands in the file: the description, and the digest of it and of the arrays."""
+
+    sha256: str
+
+
+def digest(arrays: Mapping[str, NDArray[Any]], text: str) -> str:
+    """The SHA-256 of arrays, their names, types and shapes, and of a text about them.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    total = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
 def save(path: Path, arrays: Mapping[str, NDArray[Any]], description: Description) -> None:
     """Write a network; the same content gives the same bytes.
 
@@ -64,11 +85,12 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]], description: Descriptio
         arrays: parameters and running statistics by name.
         description: what they are.
     """
+    sha256 = digest(arrays, description.model_dump_json())
+    sealed = _Sealed(**description.model_dump(), sha256=sha256)
     with replacing(path) as part:
         # One key: safetensors writes several in an order that changes from run to run.
         # And as bytes, since the library's own writing fails without the system's error.
-        metadata = {"description": description.model_dump_json()}
-        part.write_bytes(to_bytes(dict(arrays), metadata))
+        part.write_bytes(to_bytes(dict(arrays), {"description": sealed.model_dump_json()}))
 
 
 def load(path: Path) -> tuple[Arrays, Description]:
@@ -80,34 +102,38 @@ def load(path: Path) -> tuple[Arrays, Description]:
     Raises:
         ModelFileError: the file is missing, damaged or not one of ours.
     """
-    return _read(path, arrays=True)
-
-
-def load_description(path: Path) -> Description:
-    """Read the description alone.
-
-    Raises:
-        ModelFileError: as `load`.
-    """
-    return _read(path, arrays=False)[1]
-
-
-def _read(path: Path, arrays: bool) -> tuple[Arrays, Description]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; `dvc repro train` makes it")
+    arrays, metadata = read(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("description", "{}")
-            names = file.keys() if arrays else []
-            content = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        raise ModelFileError(f"{path}: not a safetensors file ({error})") from None
-    try:
-        return content, from_json(Description, text)
+        sealed = from_json(_Sealed, metadata.get("description", "{}"))
     except RecordError as error:
         raise ModelFileError(
             f"{path}: its description is not that of a network ({error})"
         ) from None
+    description = Description(**sealed.model_dump(exclude={"sha256"}))
+    if sealed.sha256 != digest(arrays, description.model_dump_json()):
+        raise ModelFileError(
+            f"{path}: its content is not what was saved (the SHA-256 within differs);"
+            " remove it, then `dvc repro train`"
+        )
+    return arrays, description
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """Read a safetensors file: its arrays by name, and what its header says beside them.
+
+    Raises:
+        ModelFileError: it is damaged, or of another kind.
+        OSError: it is not there, or cannot be read.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, file.metadata() or {}
+    # A header may name a type that NumPy lacks; safetensors then raises one of the last two.
+    except (SafetensorError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path}: not a safetensors file ({error})") from None
 
 
 def check(

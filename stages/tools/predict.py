@@ -53,7 +53,7 @@ class Reading:
 def main() -> None:
     arguments = parse()
     # Jittor takes seconds to start: what is wrong is told before.
-    size = model_file.load_description(arguments.model).image_size
+    size = model_file.load(arguments.model)[1].image_size
     if arguments.explain:
         check_target(arguments.explain, arguments.files)
     found, wrong = fitted(arguments.files, size)

@@ -1,8 +1,9 @@
-"""Say whether this machine gave the bytes that the commit promises: python -m stages.tools.same
+"""Say whether the results are the bytes that they should be: python -m stages.tools.same
 
-Compares dvc.lock with the one of the last commit, where code and parameters are those of that
-commit; says nothing where they are not, since another result is wanted then. With --strict a
-difference is an error.
+First the files: each is hashed anew and compared with dvc.lock, since DVC trusts what its cache
+holds, also where a disk damaged it; a file that differs is an error. Then dvc.lock: it is compared
+with the one of the last commit, where code and parameters are those of that commit; another result
+is wanted where they are not. With --strict a difference is an error.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from stages.shared.program import UserError, run
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
+import hashlib
+import json
+import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +50,37 @@ def first_difference(committed: dict[str, Any], here: dict[str, Any]) -> str | N
     return None
 
 
+def damaged() -> list[str]:
+    """The outputs whose bytes are not those that dvc.lock names, in the order of the pipeline.
+
+    DVC remembers hashes by size and time of change. With an empty memory it reads every file.
+    """
+    with tempfile.TemporaryDirectory() as memory:
+        done = subprocess.run(
+            ["dvc", "status", "--json"],
+            env={**os.environ, "DVC_SITE_CACHE_DIR": memory},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        raise UserError(f"dvc status: {done.stderr.strip()}")
+    status = json.loads(done.stdout)
+    changes = [change for name in _stages_in_order() for change in status.get(name, [])]
+    outs = [change["changed outs"] for change in changes if "changed outs" in change]
+    return [path for out in outs for path, state in out.items() if state == "modified"]
+
+
+def rotten_copies() -> list[Path]:
+    """The files of DVC's cache whose name, which is the MD5 of their content, is not that."""
+    done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True)
+    found = []
+    for path in sorted(Path(done.stdout.strip()).glob("files/md5/??/*")):
+        content = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if path.parent.name + path.stem != content:
+            found.append(path)
+    return found
+
+
 def _stages_in_order() -> list[str]:
     return list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
@@ -66,10 +102,19 @@ def _read(text: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m stages.tools.same",
-        description="Say whether this machine gave the bytes of the last commit.",
+        description="Say whether the results are the bytes that they should be.",
     )
     parser.add_argument("--strict", action="store_true", help="a difference is an error")
     strict: bool = parser.parse_args().strict
+    if wrong := damaged():
+        rotten = " ".join(map(str, rotten_copies()))
+        raise UserError(
+            f"{wrong[0]}: not the bytes that dvc.lock names, nor is what DVC's cache holds;"
+            f" make it anew by: rm -rf {wrong[0]} {rotten} && dvc repro"
+            if rotten
+            else f"{wrong[0]}: not the bytes that dvc.lock names;"
+            f" `dvc checkout --force {wrong[0]}` brings them back"
+        )
     committed = _git("show", f"HEAD:{LOCK}")
     if committed.returncode or _git("diff", "--quiet", "HEAD", "--", *INPUTS).returncode:
         return  # no commit to compare with, or another pipeline than the committed one

@@ -37,7 +37,7 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     np.save(folder / "train-labels.npy", np.zeros(3, np.uint8))
     checkpoints.save(_ARRAYS, {"epoch": 1})
     works = {
-        weights: lambda: _sound(weights),
+        weights: lambda: _the_same(weights),
         npy: lambda: digits.load(folder, "train").images.dtype == np.uint8,
         checkpoints.path: lambda: _nothing_or_all(checkpoints),
     }
@@ -50,10 +50,10 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
         path.write_bytes(good[path])
 
 
-def _sound(path: Path) -> bool:
+def _the_same(path: Path) -> bool:
     arrays, about = model_file.load(path)
-    model_file.check(str(path), arrays, {name: array.shape for name, array in _ARRAYS.items()})
-    return 0 < about.std <= 1
+    same = all(np.array_equal(arrays[name], array) for name, array in _ARRAYS.items())
+    return same and about == _ABOUT
 
 
 def _nothing_or_all(checkpoints: Checkpoints) -> bool:

@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from stages.shared.files import remove, replacing
-from stages.shared.model_file import Arrays
+from stages.shared.model_file import Arrays, ModelFileError, digest, read
 
 FOLDER = Path("models/checkpoints")
 
@@ -77,7 +76,7 @@ class Checkpoints:
             progress: the rest of the state, as JSON can hold it.
         """
         text = json.dumps(progress)
-        metadata = {"progress": text, "sha256": _digest(arrays, text)}
+        metadata = {"progress": text, "sha256": digest(arrays, text)}
         with replacing(self.path) as part:
             part.write_bytes(to_bytes(arrays, metadata))
 
@@ -107,28 +106,16 @@ class Checkpoints:
 
     def _read(self) -> tuple[Arrays, dict[str, Any]]:
         try:
-            with safe_open(self.path, framework="numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                metadata = file.metadata() or {}
+            arrays, metadata = read(self.path)
         except FileNotFoundError:
             raise
-        # A header may name a type that NumPy lacks; safetensors then raises one of the last two.
-        except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        except (OSError, ModelFileError) as error:
             raise _DamagedError from error
         text = metadata.get("progress", "")
-        if metadata.get("sha256") != _digest(arrays, text):
+        if metadata.get("sha256") != digest(arrays, text):
             raise _DamagedError
         return arrays, json.loads(text)
 
     def clear(self) -> None:
         """Remove the run's checkpoint: the run is over."""
         self.path.unlink(missing_ok=True)
-
-
-def _digest(arrays: Arrays, progress: str) -> str:
-    """The SHA-256 of all that a checkpoint holds."""
-    total = hashlib.sha256(progress.encode())
-    for name, array in sorted(arrays.items()):
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
