@@ -18,7 +18,7 @@ from random import Random
 
 import tests.faults
 from tests.bench.common import markdown
-from tests.faults.trial import Kind
+from tests.faults.trial import ImpossibleError, Kind
 
 PAGE = Path(__file__).parent / "README.md"
 
@@ -53,7 +53,10 @@ def main() -> None:
     rows, failed = [], False
     for name in arguments.kinds or known:
         kind, began = known[name], time.perf_counter()
-        ends, lost = tried(kind, kind.WHOLE, arguments.seed)
+        try:
+            ends, lost = tried(kind, kind.WHOLE, arguments.seed)
+        except ImpossibleError as error:
+            ends, lost = Counter(), [str(error)]
         print(f"{kind.WHAT}: {dict(ends)} in {time.perf_counter() - began:.0f} s")
         print("".join(f"  lost: {line}\n" for line in lost), end="")
         failed |= bool(lost)

@@ -15,28 +15,48 @@ from tests.faults import small
 from tests.faults.trial import Trial
 
 WHAT = "runs killed at a random moment: all of them, DVC alone, or the stage alone"
-WHOLE, SHORT = 50, 2
+WHOLE, SHORT = 60, 2
+
+_COLD = 6  # of so many trials one begins without a compiled kernel, and takes half a minute
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     first = small.made(folder)
-    whole = first.copy(folder / "whole")
-    small.repro(whole)  # compiles what is not compiled yet
-    shutil.rmtree(whole.path)
-    whole = first.copy(folder / "whole")
-    began = time.perf_counter()
-    done = small.repro(whole)
-    assert done.returncode == 0, done.stdout
-    length, expected = time.perf_counter() - began, small.digests(whole)
+    kernels = folder / "kernels"  # a home of Jittor's that each cold trial finds at the same place
+    lengths, expected = {}, {}
+    for cold in (False, True) if count >= _COLD else (False,):
+        if cold:
+            shutil.copytree(small.cold_home(kernels), folder / "none")
+        repository = first.copy(folder / "whole")
+        variables = _variables(kernels, cold)
+        if not cold:
+            small.repro(repository)  # compiles what is not compiled yet
+            shutil.rmtree(repository.path)
+            repository = first.copy(folder / "whole")
+        began = time.perf_counter()
+        done = small.repro(repository, **variables)
+        assert done.returncode == 0, done.stdout
+        lengths[cold], expected = time.perf_counter() - began, small.digests(repository)
+        shutil.rmtree(repository.path)
     hits = 0
     while hits < count:
+        cold = hits % _COLD == _COLD - 1
+        if cold:
+            shutil.rmtree(kernels)
+            shutil.copytree(folder / "none", kernels)
         repository = first.copy(folder / "killed")
-        whom, after = rng.choice(("everything", "DVC", "the stage")), rng.uniform(0.2, length)
-        what = f"{whom} after {after:.2f} of {length:.1f} s"
-        if killed(repository.path, repository.environment, whom, after):
+        variables = _variables(kernels, cold)
+        whom = rng.choice(("everything", "DVC", "the stage"))
+        after = rng.uniform(0.2, lengths[cold])
+        what = f"{whom} after {after:.2f} of {lengths[cold]:.1f} s"
+        if killed(repository.path, {**repository.environment, **variables}, whom, after):
             hits += 1
-            yield small.ends_well(what, repository, expected)
+            yield small.ends_well(what, repository, expected, **variables)
         shutil.rmtree(repository.path)
+
+
+def _variables(kernels: Path, cold: bool) -> dict[str, str]:
+    return {"JITTOR_HOME": str(kernels)} if cold else {}
 
 
 def killed(path: Path, environment: dict[str, str], whom: str, after: float) -> bool:

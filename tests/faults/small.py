@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import Repository, begin, sample
+from tests.conftest import TOP, Repository, begin, sample
 from tests.faults.trial import Trial
 
 RESULTS = ("data/raw", "data/npy", "models", "plots")
@@ -20,6 +23,31 @@ def made(folder: Path) -> Repository:
     path = folder / "first"
     path.mkdir()
     return begin(path, folder / "idx")
+
+
+def cold_home(folder: Path) -> Path:
+    """A JITTOR_HOME in `folder` with Jittor's core, but with no kernel.
+
+    Jittor knows its parts by where they lie: elsewhere it would build some of them again.
+    """
+    where = "import jittor_utils; print(jittor_utils.home(), jittor_utils.cache_path)"
+    started = f"from stages.shared.network import runtime; {where}"
+    done = subprocess.run(
+        [sys.executable, "-c", started], cwd=TOP, capture_output=True, text=True, check=True
+    )
+    home, core = map(Path, done.stdout.split())
+    cache = folder / ".cache/jittor"
+    shutil.copytree(
+        core,
+        cache / core.relative_to(home / ".cache/jittor"),
+        ignore=lambda path, names: names if Path(path) == core / "jit" else [],
+    )
+    shutil.copytree(home / ".cache/jittor/mkl", cache / "mkl")
+    start = [sys.executable, "-m", "stages.shared.network.runtime"]
+    environment = {**os.environ, "JITTOR_HOME": str(folder)}
+    subprocess.run(start, cwd=TOP, env=environment, capture_output=True)  # and once more then
+    subprocess.run(start, cwd=TOP, env=environment, capture_output=True, check=True)
+    return folder
 
 
 def digests(repository: Repository) -> dict[str, str]:
@@ -59,13 +87,15 @@ def repro(
     )
 
 
-def ends_well(what: str, repository: Repository, expected: dict[str, str]) -> Trial:
+def ends_well(
+    what: str, repository: Repository, expected: dict[str, str], **variables: str | None
+) -> Trial:
     """Whether a run now gives what is expected."""
-    done = repro(repository)
+    done = repro(repository, **variables)
     lock = repository.path / ".dvc/tmp/rwlock"
     if done.returncode and "rwlock" in done.stdout:  # a killed DVC left it empty, and says so
         lock.unlink()
-        done = repro(repository)
+        done = repro(repository, **variables)
     if done.returncode:
         return Trial(what, "lost", done.stdout[-1500:])
     found = digests(repository)

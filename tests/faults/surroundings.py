@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
+from typing import NamedTuple
 
-from tests.conftest import Repository
 from tests.faults import small
-from tests.faults.trial import Trial
+from tests.faults.trial import ImpossibleError, Trial, in_namespace
 
 WHAT = "strange surroundings"
-WHOLE, SHORT = 8, 1
+WHOLE, SHORT = 11, 1
 
-_SPACED = "Mit Leerzeichen 和汉字"
+
+class _Way(NamedTuple):
+    """How a run is started.
+
+    Attributes:
+        before: what stands before the command.
+        variables: of the environment; None takes one out.
+        names: where the run cannot be, what the refusal names; none: it must give the same bytes.
+    """
+
+    before: tuple[str, ...] = ()
+    variables: Mapping[str, str | None] = MappingProxyType({})
+    names: tuple[str, ...] = ()
+
+
+_WAYS = {
+    "a path with spaces and Chinese": _Way(),
+    "LC_ALL=C": _Way(variables={"LC_ALL": "C", "PYTHONUTF8": "0"}),
+    "a locale that is not installed": _Way(variables={"LC_ALL": "xx_XX.UTF-8"}),
+    "no HOME": _Way(variables={"HOME": None}),
+    "a HOME that cannot be written": _Way(variables={"HOME": "/proc"}, names=("HOME is /proc",)),
+    "umask 077": _Way(("sh", "-c", 'umask 077 && exec "$@"', "sh")),
+    "one core": _Way(("taskset", "--cpu-list", "0")),
+    "2 GiB of memory": _Way(("sh", "-c", 'ulimit -v 2097152 && exec "$@"', "sh")),
+    "no terminal's type": _Way(variables={"TERM": None, "COLUMNS": None}),
+    "another hash seed": _Way(variables={"PYTHONHASHSEED": "123"}),
+    "a checkout that cannot be written": _Way(("read-only",), names=("Read-only file system",)),
+}
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
@@ -22,32 +50,24 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     whole = first.copy(folder / "whole")
     assert small.repro(whole).returncode == 0
     expected = small.digests(whole)
-    ways: list[tuple[str, list[str], dict[str, str | None]]] = [
-        ("a path with spaces and Chinese", [], {}),
-        ("LC_ALL=C", [], {"LC_ALL": "C", "PYTHONUTF8": "0"}),
-        ("a locale that is not installed", [], {"LC_ALL": "xx_XX.UTF-8"}),
-        ("no HOME", [], {"HOME": None}),
-        ("umask 077", ["sh", "-c", 'umask 077 && exec "$@"', "sh"], {}),
-        ("one core", ["taskset", "--cpu-list", "0"], {}),
-        ("no terminal's type", [], {"TERM": None, "COLUMNS": None}),
-        ("another hash seed", [], {"PYTHONHASHSEED": "123"}),
-    ]
-    rng.shuffle(ways)
-    for what, before, variables in ways[:count]:
-        name = _SPACED if "spaces" in what else "plain"
-        repository = first.copy(folder / name)
-        yield _same(what, repository, expected, before, variables)
+    for what in rng.sample(list(_WAYS), count):
+        repository = first.copy(
+            folder / ("Mit Leerzeichen 和汉字" if "spaces" in what else "plain")
+        )
+        way = _WAYS[what]
+        before = list(way.before)
+        if before == ["read-only"]:
+            try:
+                before = in_namespace('mount --bind . . && cd "$PWD" && mount -o remount,bind,ro .')
+            except ImpossibleError:
+                continue
+        done = small.repro(repository, *before, **way.variables)
+        if way.names:
+            wrong = small.refused(done, *way.names)
+        else:
+            wrong = done.stdout[-1500:] if done.returncode else ""
+        if wrong:
+            yield Trial(what, "lost", wrong)
+        else:
+            yield small.ends_well(what, repository, expected)
         shutil.rmtree(repository.path)
-
-
-def _same(
-    what: str,
-    repository: Repository,
-    expected: dict[str, str],
-    before: list[str],
-    variables: dict[str, str | None],
-) -> Trial:
-    done = small.repro(repository, *before, **variables)
-    if done.returncode:
-        return Trial(what, "lost", done.stdout[-1500:])
-    return small.ends_well(what, repository, expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -39,6 +41,22 @@ class Kind(Protocol):
     def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
         """Try `count` faults in `folder`, which is empty, each drawn from `rng`."""
         ...
+
+
+class ImpossibleError(Exception):
+    """This machine does not let the fault be made."""
+
+
+def in_namespace(command: str) -> list[str]:
+    """What to put before a command so that another, a shell's, can mount for it alone.
+
+    Raises:
+        ImpossibleError: the machine does not let its users mount, not even for themselves.
+    """
+    before = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*before, "true"]).returncode:
+        raise ImpossibleError("unshare --user --mount is not permitted here")
+    return [*before, "sh", "-c", f'{command} && exec "$@"', "sh"]
 
 
 def judged(what: str, work: Callable[[], bool]) -> Trial:

@@ -287,6 +287,10 @@ except UserError as fault:
 try:
     import jittor as jt
     from jittor import nn
+except SystemExit:  # with 0: where its cache was moved, it builds a part anew and then gives up
+    raise SystemExit(
+        "error: Jittor has built a part of its core anew; run the same command again"
+    ) from None
 except OSError as fault:  # it writes to its cache as it starts
     raise SystemExit(
         f"error: Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
