@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,7 +145,10 @@ def test_half_a_library_is_taken_away(tmp_path: Path) -> None:
     cut.write_bytes(content[:-1])
     empty.touch()
     new.write_bytes(content[:-1])
-    for path in (whole, cut, empty):
+    replaced = folder / "replaced.so"
+    replaced.mkdir()
+    (replaced / "file").touch()
+    for path in (whole, cut, empty, replaced):
         os.utime(path, (0, 0))
     runtime._remove_cut_libraries(tmp_path)
     assert sorted(path.stem for path in folder.iterdir()) == ["new", "whole"]
@@ -165,3 +169,17 @@ def test_operations_are_those_of_ieee_754() -> None:
         (x + np.float32(1e8)) - np.float32(1e8)
     ).tolist()
     assert (1 / var).numpy().tolist() == (np.float32(1) / x).tolist()
+
+
+@pytest.mark.slow
+def test_a_cache_that_was_moved_is_no_success_without_a_result(tmp_path: Path) -> None:
+    """Jittor builds a part of it again and then ends the process, as if all had been done."""
+    import jittor_utils
+
+    core = Path(jittor_utils.cache_path)
+    moved = tmp_path / ".cache/jittor"
+    inside = core.relative_to(Path(jittor_utils.home()) / ".cache/jittor")
+    shutil.copytree(core, moved / inside, ignore=shutil.ignore_patterns("jit"))
+    done = started(JITTOR_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "part of its core anew; run the same command again" in done.stderr

@@ -7,6 +7,7 @@ start it another way. Run as a program, it builds the core and says where it wil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -22,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from stages.shared.files import remove
 from stages.shared.network import cuda
 from stages.shared.network.cuda import Cuda
 from stages.shared.program import UserError, run
@@ -168,13 +170,16 @@ def _remove_cut_libraries(cache: Path) -> None:
     To load half a library ends the process without a word.
     """
     for path in cache.glob("jt*/**/*.so"):
-        # Another process may be writing one at this moment.
-        if path.stat().st_mtime < time.time() - _SETTLED and not _is_whole(path):
-            path.unlink(missing_ok=True)
+        # Another process may be writing one at this moment, or do the same as this one.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - _SETTLED and not _is_whole(path):
+                remove(path)
 
 
 def _is_whole(path: Path) -> bool:
     """Whether a library (ELF, 64 bits) reaches as far as its section table, which comes last."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         head = file.read(64)
     if len(head) < 64 or head[:4] != b"\x7fELF":
