@@ -14,8 +14,11 @@ ARGS ?=
 
 # In recipes .venv comes first on PATH: the commands in dvc.yaml then find its python.
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH" VIRTUAL_ENV="$(CURDIR)/.venv"
-PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	--require-hashes --no-deps --no-build-isolation --use-pep517
+
+# uv is told what pip knows of the machine: another index, say, and the system's certificates.
+INSTALL = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$(.venv/bin/python -m pip config \
+	get global.index-url 2>/dev/null)}}" .venv/bin/python -m uv pip install --system-certs \
+	--python .venv/bin/python --require-hashes --no-deps --no-build-isolation
 
 # doctor.py finds the Python that fits; any Python from 3.8 on can run it.
 define DOCTOR
@@ -44,34 +47,40 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score
+repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score (first 4 minutes, then seconds)
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m stages.tools.score
 	@$(IN_VENV) python -m stages.tools.same
+	@echo
+	@echo "The figures are in plots/figures, the model card is plots/README.md. To go on:"
+	@echo "  source .venv/bin/activate"
+	@echo "  dvc plots show                          # a page with the curves, the confusion and the figures"
+	@echo "  python -m stages.tools.predict PICTURE  # read a digit of your own"
+	@echo "  dvc exp run -S train.learning_rate=0.05 # change something; dvc metrics diff says what came of it"
 
-tutorial: setup ## run the tutorial's recipe as an experiment of DVC
+tutorial: setup ## run the tutorial's recipe as an experiment of DVC (15 seconds)
 	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
-fast: setup ## run the recipe made for speed as an experiment of DVC
+fast: setup ## run the recipe made for speed as an experiment of DVC (10 seconds)
 	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
-accurate: setup ## run the recipe made for accuracy as an experiment of DVC
+accurate: setup ## run the recipe made for accuracy as an experiment of DVC (4 minutes)
 	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
 
-results: setup .venv.torch/.ready ## run each recipe with five seeds and print the table of results
+results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seeds and print the table of results (half an hour)
 	@$(IN_VENV) python -m tests.bench.recipes --json tests/bench/recipes.json $(ARGS)
 
-test: setup .venv/.core ## run the tests; ARGS="-k idx" chooses some
+test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (10 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
 
-faults: setup ## damage files and input by the thousand, and count what is lost
+faults: setup .venv/.tests ## damage files and input by the thousand, and count what is lost (half an hour)
 	@$(IN_VENV) python -m tests.faults $(ARGS)
 
-audit: .venv/.ready .venv.audit/.ready ## look up known faults of the packages that requirements.txt pins
+audit: .venv/.ready .venv.audit/.ready ## look up known faults of the packages that requirements.txt pins (a minute)
 	@$(IN_VENV) python -m tests.audit
 
 # Kernels are compiled as Jittor does, by the same standard of C++.
-lint: .venv/.ready ## check style and types
+lint: .venv/.ready .venv/.tests ## check style and types (half a minute)
 	@$(IN_VENV) ruff check
 	@$(IN_VENV) ruff format --check
 	@$(IN_VENV) mypy
@@ -80,7 +89,7 @@ lint: .venv/.ready ## check style and types
 		g++ -std=c++14 -fopenmp -Wall -Wextra -Werror -fsyntax-only -I. $$program || exit 1; done
 
 PEERS := torch jax tensorflow
-bench: setup $(PEERS:%=.venv.%/.ready) ## time it all, in turns with PyTorch, JAX and TensorFlow
+bench: setup .venv/.tests $(PEERS:%=.venv.%/.ready) ## time it all, in turns with PyTorch, JAX and TensorFlow (15 minutes)
 	@$(IN_VENV) python -m tests.bench.comparison --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
 	@$(IN_VENV) python -m tests.bench.pages
@@ -95,10 +104,10 @@ pages: .venv/.ready ## write the figures of the READMEs from the JSON files that
 	.venv.$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
 	touch $@
 
-doctor: ## show what this machine has and what is missing
+doctor: ## show what this machine has and what is missing (seconds)
 	@$(DOCTOR)
 
-setup: .venv/.ready .venv/.path .dvc/plots/page.html ## make .venv and install what requirements.txt pins
+setup: .venv/.ready .venv/.path .dvc/plots/page.html ## make .venv and install what requirements.txt pins (3 minutes)
 
 # Jittor's core is built here, where its progress can be seen; a stage would build it as well.
 .venv/.core: .venv/.ready
@@ -114,26 +123,37 @@ setup: .venv/.ready .venv/.path .dvc/plots/page.html ## make .venv and install w
 	@$(IN_VENV) python -m stages.tools.page
 	@echo "The environment is ready: .venv, Python $$(cut -d" " -f1 .venv/.ready)."
 
-# Three packages come as source only. What builds them is of the lock too, and so comes first.
+# Jittor's core takes both cores for minutes and needs few packages, so it is built while the others
+# are installed. Three come as source only: what builds them is of the lock too, and so comes first.
+PICK = awk -v names='$(1)' '/^[a-z]/ { split($$0, at, "=="); on = " "names" " ~ " "at[1]" " } on'
+FIRST := astunparse jittor jittor-offline numpy pillow six tqdm \
+	annotated-types pydantic pydantic-core typing-extensions typing-inspection \
+	markdown-it-py mdurl pygments rich
 .venv/.ready: requirements.txt
 	@python=$$($(DOCTOR) --check) && rm -rf .venv && \
-	echo "Making .venv with $$python and installing about 200 packages (1.2 GB): a minute or two." && \
+	echo "Making .venv with $$python: about 130 packages (1 GB) and Jittor's core, two to three minutes." && \
 	"$$python" -m venv .venv && \
-	awk '/^[a-z]/ { on = /^(setuptools|wheel)==/ } on' requirements.txt > .venv/builders.txt && \
-	$(PIP_INSTALL) -r .venv/builders.txt && \
-	$(PIP_INSTALL) -r requirements.txt && \
+	$(call PICK,setuptools uv wheel) requirements.txt > .venv/builders.txt && \
+	$(call PICK,$(FIRST)) requirements.txt > .venv/first.txt && \
+	PIP_USER=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--require-hashes --no-deps -r .venv/builders.txt && \
+	$(INSTALL) --quiet -r .venv/first.txt && \
+	{ $(INSTALL) --quiet -r requirements.txt > .venv/install.log 2>&1 & rest=$$!; \
+	$(IN_VENV) python -m stages.shared.network.runtime; \
+	wait $$rest || { cat .venv/install.log >&2; false; }; } && \
 	.venv/bin/python -c '$(SAY)' > .venv/.ready.part && mv .venv/.ready.part .venv/.ready
 
+.venv/.tests: .venv/.ready tests/requirements/tests.txt
+	@echo "Installing what the tests need: about 80 more packages." && \
+	$(INSTALL) --quiet -r tests/requirements/tests.txt && touch $@
+
+COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal --python-version 3.10 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(ARGS) \
+	--custom-compile-command "make lock"
 lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrade takes newer ones
-	@rm -rf .venv.lock && .venv/bin/python -m venv .venv.lock && cp requirements.txt .venv.lock/pins
-	@.venv.lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@.venv.lock/bin/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --group dev $(ARGS) \
-		-o .venv.lock/pins pyproject.toml
-	@{ echo '# Every package that the project and its tests use, for Python 3.10 to 3.12, each with the'; \
-	   echo '# hashes of its files. Made by `make lock` from pyproject.toml; do not edit by hand.'; \
-	   cat .venv.lock/pins; } > .venv.lock/whole && mv .venv.lock/whole requirements.txt
-	@rm -rf .venv.lock && echo "requirements.txt is written; make setup installs it"
+	@$(COMPILE) -o requirements.txt pyproject.toml
+	@$(COMPILE) -o tests/requirements/tests.txt --group dev pyproject.toml
+	@echo "requirements.txt and tests/requirements/tests.txt are written; make installs them"
 
 clean: ## remove .venv and the tools' caches; results and DVC's cache stay
 	rm -rf .venv .venv.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,6 +42,7 @@ class Machine:
         )
         for name in ("Makefile", "requirements.txt"):
             shutil.copy(ROOT / name, self.project)
+        subprocess.run(["git", "init", "-q", self.project], check=True)
 
     def script(self, name: str, body: str) -> Path:
         path = self.bin / name
@@ -139,6 +140,28 @@ def test_no_git(machine: Machine) -> None:
     assert machine.fault() == "error: no git; install it (Debian: apt install git)"
 
 
+def test_no_repository(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    shutil.rmtree(machine.project / ".git")
+    line = machine.fault("repro")
+    assert line.startswith(f"error: {machine.project} is not in a Git repository, which DVC needs")
+
+
+def test_a_shallow_clone_is_said(machine: Machine, tmp_path: Path) -> None:
+    machine.python("python3.11", "3.11.9")
+    assert "history" not in machine.make("doctor").stdout
+    as_us = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    for _ in range(2):
+        command = [*as_us, "-C", str(machine.project), "commit", "-q", "--allow-empty", "-m", "x"]
+        subprocess.run(command, check=True)
+    shutil.move(machine.project, tmp_path / "whole")
+    address = f"file://{tmp_path}/whole"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", address, machine.project], check=True)
+    for name in ("stages", "Makefile", "requirements.txt"):
+        (machine.project / name).symlink_to(tmp_path / "whole" / name)
+    assert "shallow; before queued experiments: git fetch" in machine.make("doctor").stdout
+
+
 def test_a_cache_under_a_path_with_a_space(machine: Machine, tmp_path: Path) -> None:
     machine.python("python3.11", "3.11.9")
     machine.environment["JITTOR_HOME"] = str(tmp_path / "a b")
@@ -150,11 +173,11 @@ def test_too_little_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.chdir(tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_400_000_000))
-    lines = [line for line in doctor.missing([]) if "disk" in line]
+    lines = [line for line in doctor.missing([]) if "too little disk" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"too little disk: 1.4 GB free at {tmp_path}, 1.8 GB needed")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_900_000_000))
-    assert not [line for line in doctor.missing([]) if "disk" in line]
+    assert not [line for line in doctor.missing([]) if "too little disk" in line]
 
 
 def test_set_up_runs_once_and_again_when_something_changed(machine: Machine) -> None:
@@ -212,12 +235,32 @@ def test_doctor_shows_the_picture_and_what_is_missing(machine: Machine) -> None:
 
 
 def test_the_lock_pins_every_package_with_hashes_and_names_no_index() -> None:
-    text = (ROOT / "requirements.txt").read_text()
+    text = (ROOT / "tests/requirements/tests.txt").read_text()  # which holds the pipeline's
     assert "://" not in text
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
     assert len(entries) > 100
     for entry in entries:
         assert re.match(r"[\w.\[\]-]+==\S+.*\\\n +--hash=sha256:", entry), entry.splitlines()[0]
+
+
+def test_a_container_has_what_doctor_asks_for() -> None:
+    text = (ROOT / ".devcontainer/Dockerfile").read_text()
+    installed = set(re.findall(r"^ {4}([a-z][\w.+-]*)", text, re.MULTILINE))
+    advice = (ROOT / "stages/tools/doctor.py").read_text().replace("{python.minor}", "3.11")
+    asked = set(" ".join(re.findall(r"Debian: apt install ([\w.+ -]+)", advice)).split())
+    assert asked >= {"git", "g++", "python3.11-dev"}
+    assert installed >= asked | {"make"}
+    described = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert described["build"]["dockerfile"] == "Dockerfile"
+    assert described["postCreateCommand"] == "make setup"
+
+
+def test_the_lock_of_the_tests_holds_that_of_the_pipeline() -> None:
+    pins = [
+        set(re.findall(r"^\S+==\S+", path.read_text(), re.MULTILINE))
+        for path in (ROOT / "requirements.txt", ROOT / "tests/requirements/tests.txt")
+    ]
+    assert pins[0] < pins[1]
 
 
 def test_the_ci_script_and_the_hooks_run_what_is_installed() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from stages.shared.network import cuda
 
 FITTING = ((3, 10), (3, 11), (3, 12))
-ENVIRONMENT_BYTES = 1_300_000_000
+ENVIRONMENT_BYTES = 1_300_000_000  # with what the tests need
 CACHE_BYTES = 500_000_000
 
 # Run by each candidate. Inside an activated environment it answers for the Python beneath, since
@@ -184,6 +184,11 @@ def missing(found: list[Python]) -> list[str]:
         )
     if not _say(["git", "--version"]):
         lines.append("no git; install it (Debian: apt install git)")
+    elif not _say(["git", "rev-parse", "--git-dir"]):
+        lines.append(
+            f"{Path.cwd()} is not in a Git repository, which DVC needs (a ZIP has none): "
+            "clone it, or: git init && git add -A && git commit -m Begin"
+        )
     if any(c.isspace() for c in str(jittor_home())):
         lines.append(
             f"Jittor cannot keep its cache under a path with a space ({jittor_home()}); "
@@ -232,6 +237,8 @@ def picture(found: list[Python]) -> list[tuple[str, str]]:
     name, version = _compiler()
     rows.append(("C++ compiler", f"{shutil.which(name)}: {version}" if version else "missing"))
     rows.append(("git", _say(["git", "--version"]) or "missing"))
+    if _say(["git", "rev-parse", "--is-shallow-repository"]) == "true":
+        rows.append(("  history", "shallow; before queued experiments: git fetch --unshallow"))
     rows.append(("environment", _environment()))
     home = jittor_home()
     place = next(folder for folder in (home, *home.parents) if folder.exists())

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stages.shared.files import remove
 from stages.shared.network import cuda
@@ -203,13 +203,15 @@ def _build() -> str | None:
         None, or the file that holds the compiler's output if the import failed.
     """
     console = Console(stderr=True)
-    console.print("Building Jittor's core, once for this machine: about two minutes on two cores.")
+    console.print("Building Jittor's core, once for this environment: two minutes on two cores.")
     counted = re.compile(r"Compiling (\S+)\((\d+)/(\d+)\)")
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} files"),
+        MofNCompleteColumn(),
+        TextColumn("files,"),
         TimeElapsedColumn(),
+        TextColumn("so far"),
         console=console,
         disable=not console.is_terminal,
     )
