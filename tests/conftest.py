@@ -96,6 +96,8 @@ def begin(path: Path, images: Path) -> Repository:
     for name in ("data", "models", "plots"):  # where DVC's files begin
         (path / name).mkdir()
         shutil.copy(TOP / name / ".gitignore", path / name)
+    (path / "data/own").mkdir()  # Git knows no empty folder
+    shutil.copy(TOP / "data/own/README.md", path / "data/own")
     repository = Repository(path)
     repository.set(
         download__dataset="own",

@@ -72,6 +72,7 @@ def test_git_holds_the_small_results_and_dvc_the_large(finished: Repository) -> 
     large = ("data", "models", "plots/training")
     assert [name for name in held if name.startswith(large)] == [
         "data/.gitignore",
+        "data/own/README.md",
         "models/.gitignore",
     ]
     assert is_as_committed(finished)

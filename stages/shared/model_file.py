@@ -22,6 +22,7 @@ from stages.shared.files import Record, RecordError, from_json, replacing
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
+PRETRAINED = Path("models/fast.safetensors")  # of the recipe `fast`; Git holds it
 
 _Side = Annotated[int, Field(ge=1, le=1024)]  # pixels
 
@@ -75,6 +76,11 @@ def digest(arrays: Mapping[str, NDArray[Any]], text: str) -> str:
         total.update(f"{name} {array.dtype} {array.shape}".encode())
         total.update(array.tobytes())
     return total.hexdigest()
+
+
+def default() -> Path:
+    """The network that was trained here last; where none was, the one that Git holds."""
+    return PATH if PATH.exists() else PRETRAINED
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]], description: Description) -> None:
