@@ -1,7 +1,7 @@
 """The trained network that Git holds, so that there is one before anything was trained.
 
-`python -m tests.pretrained` runs the recipe `fast` anew and keeps its network, as safetensors and as
-ONNX. It belongs to a change that is meant to change what that recipe gives.
+`python -m tests.pretrained` runs the recipe `fast` anew and keeps its network, as safetensors and
+as ONNX. It belongs to a change that is meant to change what that recipe gives.
 """
 
 from __future__ import annotations

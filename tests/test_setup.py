@@ -147,6 +147,16 @@ def test_no_repository(machine: Machine) -> None:
     assert line.startswith(f"error: {machine.project} is not in a Git repository, which DVC needs")
 
 
+def test_a_lock_that_a_killed_dvc_left(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    lock = machine.project / ".dvc/tmp/rwlock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("{}")
+    assert "rwlock" not in machine.make("doctor").stderr
+    lock.write_text("")
+    assert "rm .dvc/tmp/rwlock" in machine.make("doctor").stderr
+
+
 def test_a_shallow_clone_is_said(machine: Machine, tmp_path: Path) -> None:
     machine.python("python3.11", "3.11.9")
     assert "history" not in machine.make("doctor").stdout

@@ -189,6 +189,11 @@ def missing(found: list[Python]) -> list[str]:
             f"{Path.cwd()} is not in a Git repository, which DVC needs (a ZIP has none): "
             "clone it, or: git init && git add -A && git commit -m Begin"
         )
+    lock = Path(".dvc/tmp/rwlock")
+    if lock.is_file() and not lock.stat().st_size:
+        lines.append(
+            f"{lock} is empty: DVC was killed while it wrote it, and stops at it; rm {lock}"
+        )
     if any(c.isspace() for c in str(jittor_home())):
         lines.append(
             f"Jittor cannot keep its cache under a path with a space ({jittor_home()}); "
