@@ -65,7 +65,10 @@ def fetch(
     """
     pooch.get_logger().setLevel("WARNING")  # what it would say is said here
     console = Console()
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn()),
+        *(TimeRemainingColumn(), TextColumn("to go")),
+    )
     failures: Counter[str] = Counter()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for name, published in files.items():

@@ -30,7 +30,9 @@ class Display:
             TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}"),
             TextColumn("{task.fields[speed]:,.0f} images/s"),
             TimeElapsedColumn(),
+            TextColumn("so far,"),
             TimeRemainingColumn(),
+            TextColumn("to go"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
