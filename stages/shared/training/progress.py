@@ -6,7 +6,7 @@ import statistics
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stages.shared.curves import Curves
 from stages.shared.training.events import Epoch, Event, Resumed, Step
@@ -24,13 +24,11 @@ class Display:
         self._curves = curves
         self._console = Console()
         self._bar = Progress(
+            # All of it fits a terminal of 80 columns.
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
+            BarColumn(bar_width=12),
             TextColumn("loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.2%}"),
             TextColumn("{task.fields[speed]:,.0f} images/s"),
-            TimeElapsedColumn(),
-            TextColumn("so far,"),
             TimeRemainingColumn(),
             TextColumn("to go"),
             console=self._console,
