@@ -1,7 +1,7 @@
 """Try faults by the thousand and count what is lost: python -m tests.faults [KIND...]
 
-Each module of this package with a WHAT is a kind. With no kind named, all are tried, and the table
-in tests/faults/README.md is written.
+Each module of this package with a WHAT is a kind; with none named, all are tried. What came of a
+kind is written into its row of the table in tests/faults/README.md.
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ def tried(kind: Kind, count: int, seed: int) -> tuple[Counter[str], list[str]]:
     return ends, lost
 
 
+def write_row(what: str, ends: Counter[str]) -> None:
+    """Put the counts of a kind into the table, in the place of those that stood there."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rows, after = re.split(r"(?s)(?<=<!-- table -->\n)(.*)(?=<!-- end -->)", text)
+    cells = [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows.splitlines()]
+    kept = {row[0]: row for row in cells[2:]}  # below the head and its line
+    kept[what] = [what, *(f"{n:,}" for n in (ends.total(), ends["survived"], ends["lost"]))]
+    titles = {kind.WHAT: kind for kind in kinds().values()}
+    table = markdown(cells[0], [kept[title] for title in titles if title in kept])
+    PAGE.write_text(f"{before}{table}\n{after}", encoding="utf-8")
+
+
 def main() -> None:
     known = kinds()
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
@@ -50,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.kinds) - set(known):
         raise SystemExit(f"error: {', '.join(sorted(unknown))}: expected {', '.join(known)}")
-    rows, failed = [], False
+    failed = False
     for name in arguments.kinds or known:
         kind, began = known[name], time.perf_counter()
         try:
@@ -58,16 +70,9 @@ def main() -> None:
         except ImpossibleError as error:
             ends, lost = Counter(), [str(error)]
         print(f"{kind.WHAT}: {dict(ends)} in {time.perf_counter() - began:.0f} s")
-        print("".join(f"  lost: {line}\n" for line in lost), end="")
+        print("".join(f"  lost: {line}\n" for line in lost), end="", flush=True)
         failed |= bool(lost)
-        rows.append(
-            [kind.WHAT, *(f"{n:,}" for n in (sum(ends.values()), ends["survived"], len(lost)))]
-        )
-    if not arguments.kinds:
-        table = markdown(["what", "tried", "survived", "lost"], rows)
-        page = PAGE.read_text(encoding="utf-8")
-        new = re.sub(r"(?s)(?<=<!-- table -->\n).*?(?=<!-- end -->)", f"{table}\n", page)
-        PAGE.write_text(new, encoding="utf-8")
+        write_row(kind.WHAT, ends)
     raise SystemExit(int(failed))
 
 
