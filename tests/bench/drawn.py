@@ -50,7 +50,7 @@ def _written(digit: int, random: Random) -> Array:
     images, labels = _test_set()
     image = Image.fromarray(images[random.choice(np.flatnonzero(labels == digit))])
     large = np.asarray(image.resize((392, 392), Image.Resampling.BICUBIC), np.float64) / 255
-    return np.clip((ndimage.gaussian_filter(large, 3) - 0.3) / 0.3, 0, 1)
+    return np.asarray(np.clip((ndimage.gaussian_filter(large, 3) - 0.3) / 0.3, 0, 1))
 
 
 def _font(name: str, size: float) -> ImageFont.FreeTypeFont:
@@ -70,7 +70,7 @@ def _printed(text: str, name: str, outline: int = 0) -> Array:
     if not outline:
         return shape
     inside = ndimage.distance_transform_edt(shape > 0.5)
-    return np.clip(outline + 0.5 - inside, 0, 1) * (shape > 0.5)
+    return np.asarray(np.clip(outline + 0.5 - inside, 0, 1) * (shape > 0.5))
 
 
 def shape_of(hand: str, digit: int, random: Random) -> Array:
@@ -83,7 +83,7 @@ def shape_of(hand: str, digit: int, random: Random) -> Array:
 def thin(shape: Array, width: float) -> Array:
     """The middle line of a shape, drawn anew with a pen of `width` pixels."""
     away = ndimage.distance_transform_edt(~skeletonize(shape > 0.5))
-    return np.clip(width / 2 + 0.5 - away, 0, 1)
+    return np.asarray(np.clip(width / 2 + 0.5 - away, 0, 1))
 
 
 def placed(shape: Array, random: Random, side: int = SIDE) -> Array:
@@ -117,7 +117,7 @@ def _along(random: Random) -> Array:
     rows, columns = _grid()
     angle = random.uniform(0, 2 * np.pi)
     slope = np.cos(angle) * rows + np.sin(angle) * columns
-    return (slope - slope.min()) / np.ptp(slope)
+    return np.asarray((slope - slope.min()) / np.ptp(slope))
 
 
 def _camera(grey: Array, random: Random, noise: float = 3) -> Image.Image:
@@ -242,7 +242,10 @@ def _specks(page: Array, random: Random) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     for _ in range(random.integers(1, 6)):
         x, y = random.uniform(0.02, 0.15, 2) * SIDE
-        x, y = (SIDE - x if random.random() < 0.5 else x), (SIDE - y if random.random() < 0.5 else y)
+        x, y = (
+            (SIDE - x if random.random() < 0.5 else x),
+            (SIDE - y if random.random() < 0.5 else y),
+        )
         size = random.integers(2, 6)
         draw.ellipse((x, y, x + size, y + size), fill=int(INK))
     return picture
@@ -357,3 +360,17 @@ def draw_other(seed: int) -> Image.Image:
         shape = (_shape, _scribble)[which - 1](random)
     kind = ("marker", "photo", "inverted", "coloured ink", "shadow across")[random.integers(5)]
     return KINDS[kind][0](placed(shape, random), random)
+
+
+def draw_string(seed: int) -> tuple[str, Image.Image]:
+    """Two to five digits of one hand in a line, and what they are."""
+    random = np.random.default_rng((seed, 2_000_003))
+    hand = HANDS[seed % len(HANDS)]
+    text = "".join(map(str, random.integers(0, 10, int(random.integers(2, 6)))))
+    line = np.zeros((420, 0))
+    for digit in text:
+        page = placed(shape_of(hand, int(digit), random), random, 420)
+        columns = np.flatnonzero(page.any(axis=0))
+        gap = np.zeros((420, int(random.integers(15, 60))))
+        line = np.hstack([line, page[:, columns[0] : columns[-1] + 1], gap])
+    return text, _picture(_paper(np.pad(line, ((40, 40), (80, 60)))))

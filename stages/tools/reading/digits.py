@@ -14,6 +14,7 @@ Mask = NDArray[np.bool_]
 
 _SMALL = 0.4  # of the tallest mark: a lower one is no digit by itself
 _NEAR = 0.25  # of the tallest mark: a small mark this near to another belongs to it
+_TOUCHING = 0.1  # of the tallest mark: two that are high are of one digit only this near
 _OVERLAP = 0.6  # of the narrower of two marks: one above the other, they are of one digit
 _SOFT = 2  # pixels that a stroke's edge fades out in
 
@@ -126,9 +127,9 @@ def _groups(areas: NDArray[np.int32]) -> list[_Group]:
 
 def _of_one(small: _Group, large: _Group, tallest: int) -> bool:
     down, across = small.gaps(large)
-    if max(small.height, small.width) < _SMALL * tallest:
+    if small.height < _SMALL * tallest and small.width < tallest:
         return max(down, across) < _NEAR * tallest
-    return -across > _OVERLAP * min(small.width, large.width) and down < _NEAR * tallest
+    return -across > _OVERLAP * min(small.width, large.width) and down < _TOUCHING * tallest
 
 
 def _lines(groups: list[_Group]) -> list[list[_Group]]:

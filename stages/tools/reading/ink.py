@@ -28,6 +28,8 @@ _LARGEST, _SMALLEST = 480, 240  # pixels of the larger side that is worked on
 _STROKE = 0.3  # of the smaller side: no stroke is wider
 _FAINTEST = 0.08  # share of the light that the faintest ink takes away
 _RULE = 0.025  # of the larger side: no rule is wider
+_RULED = 0.5  # of its way that a rule is seen beside strokes
+_SLOPES = np.linspace(-0.06, 0.06, 49)  # pixels down for one across, of a rule
 _SPECK = 0.15  # of the tallest mark: what is smaller in both directions is a speck
 _LEAST_MARK = 6  # pixels
 _MOST_MARKS = 60  # of a picture that are looked at, the largest
@@ -125,7 +127,8 @@ class _Marks:
         areas, _ = ndimage.label(self.where, _EVERY_WAY)
         least = 0.08 * max(areas.shape)
         large = [
-            number for number, box in enumerate(ndimage.find_objects(areas), 1)
+            number
+            for number, box in enumerate(ndimage.find_objects(areas), 1)
             if max(part.stop - part.start for part in box) > least
         ]
         if not large:
@@ -145,20 +148,14 @@ def _faint(taken: Strength) -> Mask:
 
 def _paper(level: Strength) -> Strength:
     """The light that the paper gives, where there is ink as well."""
-    step = max(1, max(level.shape) // 200)
-    small = ndimage.zoom(level, 1 / step, order=1, grid_mode=True, mode="nearest") if step > 1 else level
-    size = max(3, round(_STROKE * min(small.shape)) | 1)
-    wide = np.pad(small, size, mode="edge")
+    size = round(_STROKE * min(level.shape)) | 1
+    wide = np.pad(level.astype(np.float32), size, mode="edge")
     closed = ndimage.grey_closing(wide, size=(size, size))[size:-size, size:-size]
-    paper = np.asarray(
-        Image.fromarray(closed.astype(np.float32)).resize(level.shape[::-1], Image.Resampling.BILINEAR),
-        np.float64,
-    )
-    return np.maximum(paper, level)
+    return np.maximum(closed, level)
 
 
 def _without_rules(marks: Mask) -> Mask:
-    """Marks without straight thin lines from border to border, which the strokes on them survive."""
+    """Marks without straight thin lines from border to border; strokes across them stay whole."""
     for _ in range(2):
         marks = _without_level_rules(marks).T  # once across, once down
     return marks
@@ -166,46 +163,41 @@ def _without_rules(marks: Mask) -> Mask:
 
 def _without_level_rules(marks: Mask) -> Mask:
     high, wide = marks.shape
-    most = max(3, round(_RULE * max(marks.shape)))
+    reach = max(3, round(_RULE * max(marks.shape)))
     runs = _run_lengths(marks)
-    thin = marks & (runs <= most)
-    left = thin.copy()
-    removed = np.zeros_like(marks)
+    thin = marks & (runs <= reach)
     rows, columns = np.nonzero(thin)
-    if len(columns) < wide / 2:
-        return marks
-    for slope in sorted(np.linspace(-0.06, 0.06, 49), key=abs):
-        offsets = np.round(rows - slope * (columns - wide / 2)).astype(int)
-        shift = offsets.min()
-        counts = np.bincount(offsets - shift)
-        for offset in np.flatnonzero(counts > 0.3 * wide):
-            line = np.round(offset + shift + slope * (np.arange(wide) - wide / 2)).astype(int)
-            ok = (line >= 0) & (line < high)
-            if ok.sum() < 0.9 * wide:
+    removed = np.zeros_like(marks)
+    end = max(2, round(0.01 * wide))
+    across = np.arange(wide)
+    for slope in sorted(_SLOPES, key=abs):
+        if len(rows) < _RULED * wide:
+            break
+        tilt = slope * (across - wide / 2)
+        heights = np.round(rows - tilt[columns]).astype(int)
+        counts = np.bincount(heights - heights.min())
+        for height in np.flatnonzero(counts > 0.3 * wide) + heights.min():
+            line = np.round(height + tilt).astype(int)
+            if line.min() < reach or line.max() >= high - reach:  # the border drops it
                 continue
-            across, down = np.flatnonzero(ok), line[ok]
-            on = np.zeros(wide, np.bool_)
-            covered = np.zeros(wide, np.bool_)
-            for away in (-1, 0, 1):
-                inside = np.clip(down + away, 0, high - 1)
-                on[across] |= left[inside, across]
-                covered[across] |= marks[inside, across]
-            if covered.mean() < 0.9 or on.mean() < 0.5:
+            band = np.clip(line + np.arange(-1, 2)[:, None], 0, high - 1)
+            left = thin[band, across] & ~removed[band, across]
+            # A rule goes from border to border. It is seen thin over half of its way, and what
+            # hides the rest are strokes.
+            seen = marks[band, across].any(axis=0)
+            ends = seen[:end].any() and seen[-end:].any()
+            if not ends or seen.mean() < 0.9 or left.any(axis=0).mean() < _RULED:
                 continue
-            thickness = float(np.median(runs[down, across][left[down, across]])) if left[down, across].any() else 1
-            limit = 1.6 * thickness + 1
-            for away in range(-most, most + 1):
-                inside = np.clip(down + away, 0, high - 1)
-                gone = thin[inside, across] & (runs[inside, across] <= limit)
-                removed[inside[gone], across[gone]] = True
-                left[inside[gone], across[gone]] = False
+            thickness = float(np.median(runs[band, across][left]))
+            band = np.clip(line + np.arange(-reach, reach + 1)[:, None], 0, high - 1)
+            gone = thin[band, across] & (runs[band, across] <= 1.6 * thickness + 1)
+            removed[band, across] |= gone
+        still = ~removed[rows, columns]
+        rows, columns = rows[still], columns[still]
     kept = marks & ~removed
-    # Strokes that crossed a rule are joined again.
-    reach = most
-    joined = ndimage.binary_closing(
-        np.pad(kept, reach), np.ones((reach, 1), np.bool_)
-    )[reach:-reach, reach:-reach]
-    return kept | (joined & removed)
+    # What was a stroke and a rule is a stroke again.
+    joined = ndimage.binary_closing(np.pad(kept, reach), np.ones((reach, 1), np.bool_))
+    return np.asarray(kept | (joined[reach:-reach, reach:-reach] & removed), np.bool_)
 
 
 def _run_lengths(marks: Mask) -> NDArray[np.int64]:
@@ -231,17 +223,20 @@ def _cleaned(marks: Mask) -> Mask:
     boxes = [area.bbox for area in found]
     high, wide = marks.shape
     kept = [
-        (area.label, box) for area, box in zip(found, boxes, strict=True)
+        (area.label, box)
+        for area, box in zip(found, boxes, strict=True)
         if not _is_frame(area, box, boxes)
     ]
     inner = [
-        (number, box) for number, box in kept
+        (number, box)
+        for number, box in kept
         if min(box[:2]) > 1 and box[2] < high - 1 and box[3] < wide - 1
     ]
     if any(_tall(box) > 0.12 * min(high, wide) for _, box in inner):
         kept = inner
     tallest = max((_tall(box) for _, box in kept), default=0)
-    return np.isin(areas, [number for number, box in kept if _tall(box) > _SPECK * tallest])
+    strokes = [number for number, box in kept if _tall(box) > _SPECK * tallest]
+    return np.asarray(np.isin(areas, strokes), np.bool_)
 
 
 def _tall(box: Box) -> int:
@@ -253,8 +248,12 @@ def _is_frame(area: Any, box: Box, boxes: list[Box]) -> bool:
     top, left, bottom, right = box
     high, wide = bottom - top, right - left
     inside = [
-        other for other in boxes
-        if other[0] > top and other[1] > left and other[2] < bottom and other[3] < right
+        other
+        for other in boxes
+        if other[0] > top
+        and other[1] > left
+        and other[2] < bottom
+        and other[3] < right
         and _tall(other) > 0.15 * max(high, wide)
     ]
     if not inside or area.image.mean() > 0.5:
