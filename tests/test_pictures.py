@@ -41,9 +41,7 @@ def test_yellow_ink_on_white_is_as_dark_as_its_blue(tmp_path: Path) -> None:
 def test_of_colours_that_the_eye_tells_apart_the_luminance_is_taken(tmp_path: Path) -> None:
     dark = Image.fromarray(255 - page())
     blue = Image.merge("RGB", [dark, dark, Image.new("L", dark.size, 255)])
-    np.testing.assert_array_equal(
-        saved(tmp_path / "blue.png", blue), np.asarray(blue.convert("L"))
-    )
+    np.testing.assert_array_equal(saved(tmp_path / "blue.png", blue), np.asarray(blue.convert("L")))
 
 
 @pytest.mark.parametrize("factor", [1, 16, 257])  # 8, 12 and 16 bits

@@ -100,7 +100,7 @@ def tell(found: list[Picture], arguments: argparse.Namespace) -> None:
             confidences[index] = doubt.confidence(image, every)
     readings = read(found, probabilities, confidences, class_names)
     if arguments.explain:
-        explain(found, images, probabilities, class_names, arguments.explain)
+        explain(found, readings, images, probabilities, class_names, arguments.explain)
     if arguments.json:
         print(json.dumps([as_json(reading) for reading in readings], indent=2, allow_nan=False))
     else:
@@ -208,6 +208,7 @@ def check_count(count: int) -> None:
 
 def explain(
     found: list[Picture],
+    readings: list[Reading],
     images: NDArray[np.uint8],
     probabilities: NDArray[np.float64],
     class_names: list[str],
@@ -217,6 +218,7 @@ def explain(
 
     Args:
         found: N pictures.
+        readings: what was read in them.
         images: uint8 (N, H, W).
         probabilities: float64 (N, num_classes), 0 to 1.
         class_names: in the order of the columns.
@@ -225,11 +227,12 @@ def explain(
     of_file = Counter(picture.file for picture in found)
     count = Counter[Path]()
     names = []
-    for picture in found:
+    for picture, reading in zip(found, readings, strict=True):
         count[picture.file] += 1
         part = f"image {picture.index}" if picture.from_idx else f"digit {count[picture.file]}"
         alone = of_file[picture.file] == 1 and not picture.from_idx
-        names.append(picture.file.name if alone else f"{picture.file.name}, {part}")
+        name = picture.file.name if alone else f"{picture.file.name}, {part}"
+        names.append(name if reading.sure else f"{name}, unsure ({reading.confidence:.0%})")
     style.save(explanation.draw(images, probabilities, class_names, names), target)
 
 
