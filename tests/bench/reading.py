@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from stages.shared.model_file import load as described
+from stages.shared.model_file import Description
 from stages.tools import pictures
 from stages.tools.reading import doubt, fitting
 from tests.bench import drawn
@@ -29,6 +29,10 @@ from tests.bench.common import markdown
 
 TABLE_SEED, FIT_SEED = 1, 2
 STRINGS, OTHERS = 60, 200
+_OF_DIGITS = Description(
+    network="compact", image_size=(28, 28), mean=0.13, std=0.3, held_out=0, params={}, versions={},
+    class_names=[str(digit) for digit in range(10)],
+)  # fmt: skip
 _HANDS = (
     *("writer 1", "writer 2", "writer 3", "sans", "serif", "STIX italic"),
     *("Computer Modern", "Computer Modern italic", "Computer Modern sans"),
@@ -43,28 +47,46 @@ class Item(NamedTuple):
     images: list[NDArray[np.uint8]]
 
 
-def _found(kind: str, text: str, picture: Image.Image, suffix: str, network: Any) -> Item:
-    """Read a picture as `predict` would, out of a file."""
+class _Task(NamedTuple):
+    """A picture to draw and to take apart."""
+
+    kind: str  # none: a picture without a digit
+    hand: str
+    digit: int
+    seed: int
+
+
+def _taken_apart(task: _Task) -> Item | None:
+    """Draw a picture, and read it out of a file as `predict` does."""
+    suffix = "png"
+    picture: Image.Image | None
+    if task.kind in drawn.KINDS:
+        text, suffix = str(task.digit), drawn.KINDS[task.kind][1]
+        picture = drawn.draw(*task)
+    elif task.kind:
+        text, picture = drawn.draw_string(task.seed)
+    else:
+        text, picture = "", drawn.draw_other(task.seed)
+    if picture is None:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"picture.{suffix}")
         picture.save(path)
-        parts = fitting.fit(pictures.load(path), network)
-    return Item(kind, text, [part.pixels for part in parts])
+        parts = fitting.fit(pictures.load(path), _OF_DIGITS)
+    return Item(task.kind, text, [part.pixels for part in parts])
 
 
-def items(seed: int, hands: tuple[str, ...], network: Any) -> Iterator[Item]:
-    """Pictures of every kind, of several digits, and of none."""
-    for kind, (_, suffix) in drawn.KINDS.items():
-        for hand in hands:
-            for digit in range(10):
-                picture = drawn.draw(kind, hand, digit, seed)
-                if picture is not None:
-                    yield _found(kind, str(digit), picture, suffix, network)
-    for number in range(STRINGS):
-        text, picture = drawn.draw_string(STRINGS * seed + number)
-        yield _found("two to five digits", text, picture, "png", network)
-    for number in range(OTHERS):
-        yield _found("", "", drawn.draw_other(OTHERS * seed + number), "png", network)
+def items(seed: int, hands: tuple[str, ...]) -> list[Item]:
+    """Pictures of every kind, of several digits, and of none, taken apart by all cores."""
+    tasks = [
+        _Task(kind, hand, digit, seed)
+        for kind in drawn.KINDS for hand in hands for digit in range(10)
+    ]  # fmt: skip
+    tasks += [_Task("two to five digits", "", 0, STRINGS * seed + n) for n in range(STRINGS)]
+    tasks += [_Task("", "", 0, OTHERS * seed + n) for n in range(OTHERS)]
+    with ProcessPoolExecutor() as pool:
+        found = list(pool.map(_taken_apart, tasks, chunksize=20))
+    return [item for item in found if item is not None]
 
 
 def readings(item: Item, network: Any) -> list[tuple[str, float, NDArray[np.float64]]]:
@@ -85,8 +107,8 @@ def fit(models: dict[str, Path]) -> tuple[NDArray[np.float64], float]:
     """
     from stages.shared.network import classifier
 
+    found = items(FIT_SEED, _HANDS[2:5])  # before Jittor starts its threads
     networks = [classifier.load(path) for path in models.values()]
-    found = list(items(FIT_SEED, _HANDS[2:5], networks[0].description))
     signs, right, share = [], [], []
     for network in networks:
         for item in found:
@@ -106,7 +128,7 @@ def measure(models: dict[str, Path]) -> dict[str, Any]:
     """What each network reads right of every kind, and how its doubt fits."""
     from stages.shared.network import classifier
 
-    found = list(items(TABLE_SEED, _HANDS, described(next(iter(models.values())))[1]))
+    found = items(TABLE_SEED, _HANDS)  # before Jittor starts its threads
     result: dict[str, Any] = {}
     for name, path in models.items():
         network = classifier.load(path)
@@ -138,18 +160,27 @@ def measure(models: dict[str, Path]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """A row for each kind, a column for each network."""
     names = list(result)
-    kinds = result[names[0]]["kinds"]
     lines = [
         [kind, str(count), *(f"{result[n]['kinds'][kind][0] / count:.1%}" for n in names)]
-        for kind, (_, count) in kinds.items()
+        for kind, (_, count) in result[names[0]]["kinds"].items()
     ]
-    for key, words in (
-        ("digits", "*read right, and yet called unsure*"),
-        ("others", "*no digit, and called unsure*"),
-    ):
-        shares = [f"{result[n][key][0] / result[n][key][1]:.1%}" for n in names]
-        lines.append([words, str(result[names[0]][key][1]), *shares])
-    return markdown(["pictures", "n", *(f"`{name}`" for name in names)], lines)
+    return markdown(["pictures", "n", *(f"read right by `{name}`" for name in names)], lines)
+
+
+def doubts(result: dict[str, Any]) -> str:
+    """How the doubt of each network fits, a row each."""
+    lines = [
+        [
+            f"`{name}`",
+            f"{found['confidence']:.1%}",
+            f"{found['accuracy']:.1%}",
+            "{:.1%} of {}".format(found["digits"][0] / found["digits"][1], found["digits"][1]),
+            "{:.1%} of {}".format(found["others"][0] / found["others"][1], found["others"][1]),
+        ]
+        for name, found in result.items()
+    ]
+    head = ["recipe", "mean confidence", "read right", "read right, called unsure"]
+    return markdown([*head, "no digit, called unsure"], lines)
 
 
 def main() -> None:
@@ -166,7 +197,7 @@ def main() -> None:
     result = measure(models)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(table(result))
+    print(table(result), doubts(result), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ def _groups(areas: NDArray[np.int32]) -> list[_Group]:
         for number, (rows, columns) in enumerate(ndimage.find_objects(areas), 1)
     ]
     tallest = max(max(group.height, group.width) for group in groups)
+    groups = [one for one in groups if not any(_underlines(one, other) for other in groups)]
     # From small to large: a piece first finds the stroke beside it.
     groups.sort(key=lambda group: group.height * group.width)
     done: list[_Group] = []
@@ -123,6 +124,13 @@ def _groups(areas: NDArray[np.int32]) -> list[_Group]:
             done.append(group)
     highest = max(group.height for group in done)
     return [group for group in done if group.height > _SMALL * highest]
+
+
+def _underlines(line: _Group, other: _Group) -> bool:
+    """Whether a mark is a level line below another one."""
+    _, across = line.gaps(other)
+    is_level = line.height < 0.12 * other.height and line.width > 0.4 * other.width
+    return is_level and line.top > other.bottom and across < 0
 
 
 def _of_one(small: _Group, large: _Group, tallest: int) -> bool:

@@ -9,12 +9,13 @@ order: rules from border to border, boxes round other marks, what touches the bo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 from skimage.measure import regionprops
 
 from stages.tools.reading.form import stroke_width
@@ -28,6 +29,8 @@ _LARGEST, _SMALLEST = 480, 240  # pixels of the larger side that is worked on
 _STROKE = 0.3  # of the smaller side: no stroke is wider
 _FAINTEST = 0.08  # share of the light that the faintest ink takes away
 _RULE = 0.025  # of the larger side: no rule is wider
+_TRUE = 0.85  # share of true edges below which marks may not be strokes at all
+_EVEN = 0.1  # of the variance of all levels: within ink and paper there is no more on even paper
 _RULED = 0.5  # of its way that a rule is seen beside strokes
 _SLOPES = np.linspace(-0.06, 0.06, 49)  # pixels down for one across, of a rule
 _SPECK = 0.15  # of the tallest mark: what is smaller in both directions is a speck
@@ -74,9 +77,12 @@ def find(grey: Grey) -> Ink | None:
     # The holes of dark strokes are light marks, and so is paper between ink and a shadow: the ink
     # is what is thinner for its size, with a true edge all round.
     steep = ndimage.gaussian_gradient_magnitude(level, 1)
-    both = [_Marks.of(taken, _faint(taken)) for taken in (dark, light)]
-    strongest = max(marks.contrast for marks in both)
-    marks = max(both, key=lambda m: (m.contrast > 0.35 * strongest, m.likeness(steep)))
+    tried = [_Marks.of(taken, _faint(taken)) for taken in (dark, light)]
+    marks = _likeliest(tried, steep)
+    if marks.looks(steep).true < _TRUE:
+        # Strokes so wide, or a picture cut so close, that ink passed for paper.
+        even = _evenly_lit(level)
+        marks = marks if even is None else _Marks.of(even, _faint(even))
     marks = _Marks.of(marks.taken, _without_rules(marks.faint))
     found = _cleaned(marks.where)
     if not found.any():
@@ -118,8 +124,8 @@ class _Marks:
     def contrast(self) -> float:
         return float(np.quantile(self.taken[self.where], 0.8)) if self.where.any() else 0.0
 
-    def likeness(self, steep: Strength) -> float:
-        """How like strokes the marks are: their extent in widths of a stroke, by true edges.
+    def looks(self, steep: Strength) -> _Looks:
+        """How the marks look, those aside that are small.
 
         Args:
             steep: (H, W), how steep the picture is at each pixel.
@@ -132,13 +138,44 @@ class _Marks:
             if max(part.stop - part.start for part in box) > least
         ]
         if not large:
-            return 0.0
+            return _Looks(0, 0)
         marks = np.isin(areas, large)
         rows, columns = (np.flatnonzero(marks.any(axis=axis)) for axis in (1, 0))
         extent = float(np.sqrt(np.ptp(rows) * np.ptp(columns)))
         edge = steep[marks & ~ndimage.binary_erosion(marks, border_value=1)]
         true = float(np.mean(edge > 0.3 * np.quantile(edge, 0.9))) if edge.size else 0.0
-        return extent / stroke_width(marks) * true**3
+        return _Looks(extent / stroke_width(marks), true)
+
+
+class _Looks(NamedTuple):
+    """Whether marks are strokes."""
+
+    thin: float  # their extent in widths of a stroke
+    true: float  # share of their edge where the picture changes as sharply as elsewhere on it
+
+
+def _likeliest(tried: list[_Marks], steep: Strength) -> _Marks:
+    """The thinnest for its size, with a true edge all round, of those that stand out enough."""
+    strongest = max(marks.contrast for marks in tried)
+    looks = [marks.looks(steep) for marks in tried]
+    score = [
+        (marks.contrast > 0.35 * strongest, one.thin * one.true**3)
+        for marks, one in zip(tried, looks, strict=True)
+    ]
+    return tried[score.index(max(score))]
+
+
+def _evenly_lit(level: Strength) -> Strength | None:
+    """How far each pixel is from a paper of one level, 0 to 1; none if there is no such paper."""
+    threshold = threshold_otsu(level)
+    dark, light = level[level <= threshold], level[level > threshold]
+    within = len(dark) * dark.var() + len(light) * light.var()
+    if within > _EVEN * level.size * level.var():
+        return None
+    border = np.concatenate([level[0], level[-1], level[1:-1, 0], level[1:-1, -1]])
+    low, high = float(np.median(dark)), float(np.median(light))
+    taken = (level - low) / (high - low)
+    return (taken if np.median(border) <= threshold else 1 - taken).clip(0, 1)
 
 
 def _faint(taken: Strength) -> Mask:
@@ -263,5 +300,7 @@ def _is_frame(area: Any, box: Box, boxes: list[Box]) -> bool:
     edge = np.minimum.reduce([rows / high, 1 - rows / high, columns / wide, 1 - columns / wide])
     if float(np.mean(edge < 0.1)) > 0.97 and filled.mean() > 0.88:
         return True
+    # A zero in outline is a ring round a ring of nearly its size.
     inner = max(other[2] for other in inside) - min(other[0] for other in inside)
-    return bool(filled.sum() > 0.95 * area.area_convex and inner < 0.75 * high)
+    width = max(other[3] for other in inside) - min(other[1] for other in inside)
+    return bool(filled.sum() > 0.95 * area.area_convex and min(inner / high, width / wide) < 0.7)
