@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -130,6 +131,37 @@ def test_a_box_goes_and_a_zero_stays() -> None:
     assert apart(only(framed), only(plain)) < 3
 
 
+def test_a_circle_goes_and_a_line_below_goes() -> None:
+    page = np.pad(shape(4), 100)
+    plain = (235 - 195 * page).astype(np.uint8)
+    circled, underlined = plain.copy(), plain.copy()
+    rows, columns = np.mgrid[0 : page.shape[0], 0 : page.shape[1]]
+    middle = [side / 2 for side in page.shape]
+    circled[np.abs(np.hypot(rows - middle[0], columns - middle[1]) - 190) < 4] = 40
+    ink = [np.flatnonzero(page.any(axis=axis)) for axis in (1, 0)]
+    underlined[ink[0][-1] + 25 : ink[0][-1] + 31, ink[1][0] - 10 : ink[1][-1] + 10] = 40
+    for page in (circled, underlined):
+        assert apart(only(page), only(plain)) < 3
+
+
+def test_what_comes_in_from_the_border_goes() -> None:
+    page = (235 - 195 * np.pad(shape(4), 100)).astype(np.uint8)
+    cut = page.copy()
+    cut[:200, 30:50] = 60  # the stroke of a neighbour that the picture cuts
+    cut[150:210, -60:] = 60  # a thumb
+    assert apart(only(cut), only(page)) < 3
+
+
+@pytest.mark.parametrize("margin", [0, 3])
+@pytest.mark.parametrize("ink", [0, 255])
+def test_a_picture_cut_close_to_bold_strokes_is_read(margin: int, ink: int) -> None:
+    for digit in real_digits(12)[[0, 1, 3, 9]]:
+        large = enlarged(digit)
+        rows, columns = (np.flatnonzero((large > 60).any(axis=axis)) for axis in (1, 0))
+        cut = np.pad(large[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], margin)
+        assert apart(only(cut if ink else ~cut), digit) < 16
+
+
 def test_several_digits_are_read_from_left_to_right_with_their_boxes() -> None:
     page = np.zeros((300, 900), np.uint8)
     places = [(40, 60), (90, 330), (10, 620)]
@@ -238,3 +270,14 @@ def test_the_variants_of_an_image_begin_with_itself() -> None:
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found[0], images)
     assert all(not np.array_equal(one, images) for one in found[1:])
+
+
+def test_the_table_of_the_page_holds_what_was_wanted_of_every_kind() -> None:
+    found = json.loads(Path(__file__).with_name("bench").joinpath("reading.json").read_text())
+    for name, least in (("accurate", 0.9), ("fast", 0.8)):
+        assert set(drawn.KINDS) < set(found[name]["kinds"])
+        for kind, (right, count) in found[name]["kinds"].items():
+            assert right >= least * count, (name, kind)
+            assert count >= 60
+        assert found[name]["others"][0] > 0.75 * found[name]["others"][1]
+        assert found[name]["digits"][0] < 0.1 * found[name]["digits"][1]
