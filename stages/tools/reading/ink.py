@@ -2,8 +2,8 @@
 
 The paper is what is left when everything narrower than a digit's stroke is filled in (a closing of
 the grey levels), so shadows, falling light and the edges of sheets belong to it and strokes do not.
-What is darker than the paper by half of its own strength is ink. Of that are dropped, in this
-order: rules from border to border, boxes round other marks, what touches the border, specks.
+What differs from it by half as much as the darkest of its mark is ink. Of that are dropped, in
+this order: rules from border to border, boxes round other marks, what touches the border, specks.
 """
 
 from __future__ import annotations
@@ -47,13 +47,11 @@ class Ink:
         strength: float64 (H, W), 0 for paper to 1 for full ink; 0 where nothing was found.
         marks: bool (H, W), where ink was found.
         scale: pixels here for one pixel of the picture.
-        contrast: share of the light that the ink takes away, 0 to 1.
     """
 
     strength: Strength
     marks: Mask
     scale: float
-    contrast: float
 
 
 def find(grey: Grey) -> Ink | None:
@@ -88,9 +86,8 @@ def find(grey: Grey) -> Ink | None:
     if not found.any():
         return None
     near = ndimage.binary_dilation(found, _EVERY_WAY, iterations=2)  # a stroke's soft edge
-    contrast = float(np.median(marks.full[found]))
     strength = np.where(near, (marks.taken / marks.full).clip(0, 1), 0)
-    return Ink(strength, found, scale, contrast)
+    return Ink(strength, found, scale)
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,7 @@ class _Marks:
 
     @classmethod
     def of(cls, taken: Strength, faint: Mask) -> _Marks:
+        """Mark by mark, what stands out by half as much as its darkest pixel."""
         areas, count = ndimage.label(faint, _EVERY_WAY)
         # Of a mark the darkest is whole ink; the rest is its soft edge, or a pale rule beneath it.
         whole = np.ones(count + 1)
@@ -122,6 +120,7 @@ class _Marks:
 
     @property
     def contrast(self) -> float:
+        """How far what is darkest is from the paper, 0 to 1."""
         return float(np.quantile(self.taken[self.where], 0.8)) if self.where.any() else 0.0
 
     def looks(self, steep: Strength) -> _Looks:
