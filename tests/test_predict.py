@@ -2,6 +2,8 @@ import gzip
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,19 +18,27 @@ from rich.console import Console
 import stages.shared.network
 from stages.shared import idx, model_file
 from stages.shared.idx import IdxError
+from stages.shared.model_file import Description
 from stages.tools import explanation, predict
 from stages.tools.pictures import PictureError
 from stages.tools.predict import Reading
 
 DIGIT = np.zeros((28, 28), np.uint8)
 DIGIT[5:20, 12:16] = 255
-READINGS = [Reading(Path("a.png"), 0, "7", 0.99987), Reading(Path("[b]long.idx"), 11, "1", 0.5)]
+BOX = (0, 0, 28, 28)
+READINGS = [
+    Reading(Path("a.png"), 0, BOX, "7", 0.99987),
+    Reading(Path("[b]long.idx"), 11, BOX, "1", 0.25),
+]
 
 
 class Stub:
     """Stands for a trained network: three classes, sure of the second."""
 
-    description = SimpleNamespace(class_names=["no", "one", "two"], image_size=(28, 28))
+    description = Description(
+        network="compact", image_size=(28, 28), class_names=["no", "one", "two"], mean=0.13,
+        std=0.3, held_out=0, params={}, versions={},
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.seen: NDArray[np.uint8] = np.zeros(0, np.uint8)
@@ -38,9 +48,9 @@ class Stub:
         return np.tile(np.array([0, np.log(2), 0], np.float32), (len(images), 1))
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Stub:
+def run(monkeypatch: pytest.MonkeyPatch, *words: object, stub: Stub | None = None) -> Stub:
     """Call `main` with a stub in the place of the room that starts Jittor."""
-    stub = Stub()
+    stub = stub or Stub()
     room = SimpleNamespace(load=lambda _: stub)
     monkeypatch.setattr(stages.shared.network, "classifier", room, raising=False)
     monkeypatch.setattr(model_file, "load", lambda _: ({}, stub.description))
@@ -75,7 +85,7 @@ def test_lines_are_plain_and_aligned_away_from_a_terminal() -> None:
     predict.show(READINGS, Console(file=stream, width=20))
     assert stream.getvalue() == (
         "a.png         0  7  99.99%\n"
-        "[b]long.idx  11  1  50.00%\n"
+        "[b]long.idx  11  1  25.00%  unsure: not a digit, or not a clear one\n"
     )  # fmt: skip
 
 
@@ -86,12 +96,22 @@ def test_a_terminal_gets_a_table_and_names_are_not_markup() -> None:
     assert "[b]long.idx" in stream.getvalue()
 
 
-def test_an_idx_image_in_the_right_form_is_taken_as_it_is() -> None:
-    as_it_is = predict.fit(DIGIT, True, (28, 28))
-    np.testing.assert_array_equal(as_it_is, DIGIT)
-    for pixels, from_idx in ((~DIGIT, True), (DIGIT[:, :20], True), (DIGIT, False)):
-        ready = predict.fit(pixels, from_idx, (28, 28))
-        assert np.flatnonzero(ready.any(axis=1)).tolist() == list(range(4, 24))
+@pytest.mark.parametrize("mean", [0.13, 0.87])
+def test_idx_images_of_the_networks_size_are_taken_as_they_are(tmp_path: Path, mean: float) -> None:
+    description = Stub.description.model_copy(update={"mean": mean})
+    idx.write(tmp_path / "x", np.stack([DIGIT, ~DIGIT]))
+    found, wrong = predict.fitted([tmp_path / "x"], description)
+    np.testing.assert_array_equal([picture.pixels for picture in found], [DIGIT, ~DIGIT])
+    assert not wrong
+
+
+def test_idx_images_of_another_size_are_fitted(tmp_path: Path) -> None:
+    names = [str(digit) for digit in range(10)]
+    description = Stub.description.model_copy(update={"class_names": names})
+    idx.write(tmp_path / "x", np.kron(DIGIT, np.ones((3, 3), np.uint8)))
+    (found,), _ = predict.fitted([tmp_path / "x"], description)
+    assert np.flatnonzero(found.pixels.any(axis=1)).tolist() == list(range(4, 24))
+    assert found.box == pytest.approx((36, 15, 48, 60), abs=1)
 
 
 @pytest.mark.parametrize("size", [28, 30])
@@ -100,7 +120,7 @@ def test_a_blank_image_is_named_and_gets_no_digit(tmp_path: Path, size: int, lev
     blank = np.full((size, size), level, np.uint8)
     digit = np.pad(DIGIT, (size - 28) // 2)
     idx.write(tmp_path / "x.idx", np.stack([digit, blank, digit]))
-    found, wrong = predict.fitted([tmp_path / "x.idx"], (28, 28))
+    found, wrong = predict.fitted([tmp_path / "x.idx"], Stub.description)
     assert [picture.index for picture in found] == [0, 2]
     assert len(wrong) == 1
     assert f"{tmp_path / 'x.idx'}: image 1: blank: " in str(wrong[0])
@@ -187,15 +207,71 @@ def test_wrong_files_are_named_and_the_others_read(
         "no such file",
         "not a whole picture",
         "not a file",
-        "not a file",
+        "a folder",
     ]
 
 
 def test_names_do_not_steer_the_terminal() -> None:
     stream = io.StringIO()
-    bad = Reading(Path("a\x1b[2J\nb.png"), 0, "\x1b[31m\r7", 0.5)
+    bad = Reading(Path("a\x1b[2J\nb.png"), 0, BOX, "\x1b[31m\r7", 0.5)
     predict.show([bad], Console(file=stream))
     assert stream.getvalue() == "a\\x1b[2J\\nb.png  0  \\x1b[31m\\r7  50.00%\n"
+
+
+def test_a_name_that_is_not_utf8_is_read_and_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / os.fsdecode(b"fa\xe7ade.png")
+    Image.fromarray(DIGIT).save(path)
+    run(monkeypatch, path)
+    assert "fa\\udce7ade.png  0  one  50.00%" in capsys.readouterr().out
+    run(monkeypatch, path, "--json")
+    assert json.loads(capsys.readouterr().out)[0]["file"] == str(path)
+
+
+class OfDigits(Stub):
+    """Ten classes; sure of the 3 whatever it sees."""
+
+    description = Stub.description.model_copy(
+        update={"class_names": [str(digit) for digit in range(10)]}
+    )
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.tile(np.eye(10, dtype=np.float32)[3] * 8, (len(images), 1))
+
+
+def test_several_digits_have_boxes_and_what_is_none_is_unsure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    star = np.zeros((300, 300), np.uint8)
+    rows, columns = np.mgrid[-150:150, -150:150]
+    for angle in (0, np.pi / 3, 2 * np.pi / 3):
+        away = np.abs(rows * np.cos(angle) - columns * np.sin(angle))
+        star[(away < 9) & (np.hypot(rows, columns) < 110)] = 255
+    stroke = np.zeros((300, 200), np.uint8)
+    stroke[40:260, 90:115] = 255
+    Image.fromarray(255 - np.hstack([stroke, star])).save(tmp_path / "a.png")
+    words = (tmp_path / "a.png", "--json", "--explain", tmp_path / "why.png")
+    found = json.loads(predicted(monkeypatch, capsys, OfDigits(), *words))
+    assert [entry["digit"] for entry in found] == ["3", "3"]
+    assert [entry["sure"] for entry in found] == [True, False]
+    assert found[0]["box"] == pytest.approx([90, 40, 115, 260], abs=3)
+    assert found[1]["box"][0] == pytest.approx(240, abs=5)
+
+
+def predicted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stub: Stub, *words: object
+) -> str:
+    run(monkeypatch, *words, stub=stub)
+    return capsys.readouterr().out
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    # `false` reads nothing at all; the message is written to a closed pipe.
+    command = f"{sys.executable} -m stages.tools.predict --help | false; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stdout.strip() in ("0", "141")
+    assert result.stderr == ""
 
 
 def test_the_command_line() -> None:

@@ -1,6 +1,6 @@
 """Read the digits in pictures: python -m stages.tools.predict FILE...
 
-Reads PNG, JPEG and IDX files and models/digits.safetensors; writes to standard output and, where
+Reads pictures, IDX files and models/digits.safetensors; writes to standard output and, where
 --explain names one, a PNG of what the network saw and the probability that it gave each class.
 """
 
@@ -12,6 +12,8 @@ from stages.shared.program import UserError, run, visible
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import json
+import signal
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +27,22 @@ from rich.text import Text
 from scipy.special import softmax
 
 from stages.shared import idx, model_file
+from stages.shared.model_file import Description
 from stages.shared.report import style
 from stages.tools import explanation, pictures
 from stages.tools.pictures import PictureError
+from stages.tools.reading import doubt, fitting
+
+_UNSURE = "unsure: not a digit, or not a clear one"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image in the form that the network was trained on."""
+    """An image in the form that the network was trained on: a whole picture, or one digit of it."""
 
     file: Path
-    index: int  # in the file, from 0
+    index: int  # of the image in its file, from 0
+    box: tuple[int, int, int, int]  # left, top, right, bottom in the image's pixels
     pixels: NDArray[np.uint8]  # (H, W), of the network's size
     from_idx: bool
 
@@ -46,17 +53,23 @@ class Reading:
 
     file: Path
     index: int  # of the image in its file
+    box: tuple[int, int, int, int]
     digit: str
     confidence: float  # 0 to 1
+
+    @property
+    def sure(self) -> bool:
+        """Whether the reading is more likely right than wrong."""
+        return self.confidence >= doubt.SURE
 
 
 def main() -> None:
     arguments = parse()
     # Jittor takes seconds to start: what is wrong is told before.
-    size = model_file.load(arguments.model)[1].image_size
+    description = model_file.load(arguments.model)[1]
     if arguments.explain:
         check_target(arguments.explain, arguments.files)
-    found, wrong = fitted(arguments.files, size)
+    found, wrong = fitted(arguments.files, description)
     if arguments.explain:
         check_count(len(found))
     if found:
@@ -72,10 +85,22 @@ def tell(found: list[Picture], arguments: argparse.Namespace) -> None:
     trained = classifier.load(arguments.model)
     class_names = trained.description.class_names
     images = np.stack([picture.pixels for picture in found])
-    probabilities = softmax(trained.logits(images).astype(np.float64), axis=1)
-    readings = read(found, probabilities, class_names)
+    logits = trained.logits(images).astype(np.float64)
+    probabilities = softmax(logits, axis=1)
+    confidences = probabilities.max(axis=1)
+    if fitting.reads_digits(trained.description):
+        # What came as it is was made like the training images; of the others it is not known.
+        for index in (i for i, picture in enumerate(found) if not picture.from_idx):
+            image = images[index] if trained.description.mean < 0.5 else ~images[index]
+            variants = doubt.variants(image[None])[:, 0]
+            if trained.description.mean >= 0.5:
+                variants = ~variants
+            every = softmax(trained.logits(variants).astype(np.float64), axis=1)
+            probabilities[index] = every.mean(axis=0)
+            confidences[index] = doubt.confidence(image, every)
+    readings = read(found, probabilities, confidences, class_names)
     if arguments.explain:
-        explain(found, images, probabilities, class_names, arguments.explain)
+        explain(found, readings, images, probabilities, class_names, arguments.explain)
     if arguments.json:
         print(json.dumps([as_json(reading) for reading in readings], indent=2, allow_nan=False))
     else:
@@ -87,7 +112,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.tools.predict", description="Read the digits in pictures."
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="PNG, JPEG or IDX")
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help=pictures.EXPECTED)
     parser.add_argument(
         "--model",
         metavar="FILE",
@@ -103,11 +128,12 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def fitted(
-    files: list[Path], size: tuple[int, int]
+    files: list[Path], description: Description
 ) -> tuple[list[Picture], list[UserError | OSError]]:
-    """All pictures of some files, and what is wrong with the others.
+    """All that can be read in some files, and what is wrong with the others.
 
-    One file is in memory at a time; of each picture only what the network sees is kept.
+    One file is in memory at a time; of each picture only what the network sees is kept. An image
+    out of an IDX file, of the network's size, has its form already.
     """
     found: list[Picture] = []
     wrong: list[UserError | OSError] = []
@@ -117,16 +143,19 @@ def fitted(
         except (UserError, OSError) as error:
             wrong.append(error)
             continue
+        ready = from_idx and stack.shape[1:] == description.image_size
         for index, pixels in enumerate(stack):
             try:
-                found.append(Picture(path, index, fit(pixels, from_idx, size), from_idx))
+                parts = [fitting.as_it_is(pixels)] if ready else fitting.fit(pixels, description)
             except PictureError as error:
                 wrong.append(PictureError(f"{path}: image {index}: {error}"))
+                continue
+            found += [Picture(path, index, part.box, part.pixels, ready) for part in parts]
     return found, wrong
 
 
 def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """Read all images of a file: one of PNG and JPEG, any number of IDX, plain or gzipped.
+    """Read all images of a file: one of a picture, any number of IDX, plain or gzipped.
 
     Returns:
         uint8 (N, H, W), and whether the file is IDX.
@@ -136,11 +165,14 @@ def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
         idx.IdxError: the file begins as IDX does, but is damaged.
         OSError: the file cannot be read at all.
     """
+    if path.is_dir():
+        raise PictureError(f"{path}: a folder, expected a file; its pictures are {path}/*")
     if not path.is_file():
         raise PictureError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
     with path.open("rb") as file:
-        is_idx = file.read(2) in (b"\0\0", b"\x1f\x8b")
-    if not is_idx:
+        head = file.read(3)
+    # Three zeros begin a picture of another kind (AVIF, JPEG 2000): IDX has no such type.
+    if head[:2] not in (b"\0\0", b"\x1f\x8b") or head == b"\0\0\0":
         return pictures.load(path)[None], False
     array = idx.read(path)
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
@@ -148,25 +180,6 @@ def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
             f"{path}: {array.dtype} {array.shape}, expected images: uint8 of (N, H, W) or (H, W)"
         )
     return array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:]), True
-
-
-def fit(pixels: NDArray[np.uint8], from_idx: bool, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bring a picture to the form that the network was trained on.
-
-    An image out of an IDX file, of the right size and light on dark, has that form already.
-
-    Args:
-        pixels: uint8 (H, W).
-        from_idx: whether it is out of an IDX file.
-        size: height and width that the network wants.
-
-    Raises:
-        PictureError: the picture is blank.
-    """
-    if from_idx and pixels.shape == size and pictures.is_light_on_dark(pixels):
-        pictures.check_contrast(pixels)
-        return pixels.copy()  # its file's other images need not stay
-    return pictures.prepare(pixels, size)
 
 
 def check_target(target: Path, files: list[Path]) -> None:
@@ -195,69 +208,89 @@ def check_count(count: int) -> None:
 
 def explain(
     found: list[Picture],
+    readings: list[Reading],
     images: NDArray[np.uint8],
     probabilities: NDArray[np.float64],
     class_names: list[str],
     target: Path,
 ) -> None:
-    """Draw N pictures, as `fit` brought them to the network, and their probabilities.
+    """Draw N pictures, as they were brought to the network, and their probabilities.
 
     Args:
         found: N pictures.
+        readings: what was read in them.
         images: uint8 (N, H, W).
         probabilities: float64 (N, num_classes), 0 to 1.
         class_names: in the order of the columns.
         target: the PNG to write.
     """
-    names = [f"{p.file.name}, image {p.index}" if p.from_idx else p.file.name for p in found]
+    of_file = Counter(picture.file for picture in found)
+    count = Counter[Path]()
+    names = []
+    for picture, reading in zip(found, readings, strict=True):
+        count[picture.file] += 1
+        part = f"image {picture.index}" if picture.from_idx else f"digit {count[picture.file]}"
+        alone = of_file[picture.file] == 1 and not picture.from_idx
+        name = picture.file.name if alone else f"{picture.file.name}, {part}"
+        names.append(name if reading.sure else f"{name}, unsure ({reading.confidence:.0%})")
     style.save(explanation.draw(images, probabilities, class_names, names), target)
 
 
 def read(
-    found: list[Picture], probabilities: NDArray[np.float64], class_names: list[str]
+    found: list[Picture],
+    probabilities: NDArray[np.float64],
+    confidences: NDArray[np.float64],
+    class_names: list[str],
 ) -> list[Reading]:
     """Name the likeliest class of each picture.
 
     Args:
         found: N pictures.
         probabilities: float64 (N, num_classes), 0 to 1.
+        confidences: float64 (N,), how likely the likeliest class is right.
         class_names: in the order of the columns.
     """
     return [
-        Reading(picture.file, picture.index, class_names[row.argmax()], float(row.max()))
-        for picture, row in zip(found, probabilities, strict=True)
+        Reading(one.file, one.index, one.box, class_names[row.argmax()], float(confidence))
+        for one, row, confidence in zip(found, probabilities, confidences, strict=True)
     ]
 
 
 def as_json(reading: Reading) -> dict[str, Any]:
-    """A reading as JSON can hold it: file, image, digit, confidence to six digits."""
+    """A reading as JSON can hold it: file, image, box, digit, confidence to six digits, sure."""
     return {
         "file": str(reading.file),
         "image": reading.index,
+        "box": list(reading.box),
         "digit": reading.digit,
         "confidence": round(reading.confidence, 6),
+        "sure": reading.sure,
     }
 
 
 def show(readings: list[Reading], console: Console) -> None:
     """Print a table on a terminal, else a line a picture: file, image, digit, confidence."""
     rows = [
-        (in_a_line(str(r.file)), str(r.index), in_a_line(r.digit), f"{r.confidence:.2%}")
+        (
+            in_a_line(str(r.file)), str(r.index), in_a_line(r.digit), f"{r.confidence:.2%}",
+            "" if r.sure else _UNSURE,
+        )
         for r in readings
-    ]
+    ]  # fmt: skip
     if not console.is_terminal:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for file, index, digit, confidence in rows:
-            print(
+        for file, index, digit, confidence, remark in rows:
+            line = (
                 f"{file:{widths[0]}}  {index:>{widths[1]}}  {digit:{widths[2]}}  "
-                f"{confidence:>{widths[3]}}",
-                file=console.file,
+                f"{confidence:>{widths[3]}}  {remark}"
             )
+            print(line.rstrip(), file=console.file)
         return
     table = Table("file", box=SIMPLE)
     table.add_column("image", justify="right")
     table.add_column("digit", style="bold")
     table.add_column("confidence", justify="right")
+    table.add_column()
     for row in rows:
         table.add_row(*map(Text, row))  # Text, as a file's name may look like rich's markup
     console.print(table)
@@ -269,4 +302,6 @@ def in_a_line(text: str) -> str:
 
 
 if __name__ == "__main__":
+    # Where `head` has read enough the program ends as others do, without a word.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     run(main)

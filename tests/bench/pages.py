@@ -20,7 +20,7 @@ import yaml
 
 from stages.shared import model_file, scoring
 from stages.tools import score
-from tests.bench import comparison, pipeline, recipes
+from tests.bench import comparison, pipeline, reading, recipes
 from tests.bench.common import TOP, markdown
 
 _VERSIONS = {
@@ -30,7 +30,7 @@ _VERSIONS = {
     "jax": "JAX",
     "tensorflow": "TensorFlow",
 }
-PAGES = ("README.md", "README.zh-CN.md", "tests/bench/README.md")
+PAGES = ("README.md", "README.zh-CN.md", "stages/tools/README.md", "tests/bench/README.md")
 _BLOCK = re.compile(
     r"(?<=<!-- figures: )(?P<name>[\w-]+)(?P<open> -->\n)(?P<body>.*?)(?=<!-- end of figures -->)",
     re.DOTALL,
@@ -119,6 +119,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "stages": lambda: pipeline.stages_table(_json("pipeline")),
     "shares": lambda: pipeline.shares_table(_json("pipeline")),
     "pairs": lambda: pipeline.pairs_table(_json("pipeline")),
+    "reading": lambda: reading.table(_json("reading")),
+    "reading-doubt": lambda: reading.doubts(_json("reading")),
     "growth": lambda: pipeline.growth_table(_json("pipeline")),
 }
 

@@ -11,12 +11,17 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
+from stages.shared.model_file import Description
 from stages.tools import predict
 from tests.faults.trial import Trial, judged, mutated
 
 WHAT = "hostile pictures"
 WHOLE, SHORT = 1_000, 100
 
+_OF_DIGITS = Description(
+    network="compact", image_size=(28, 28), mean=0.13, std=0.3, held_out=0, params={}, versions={},
+    class_names=[str(digit) for digit in range(10)],
+)  # fmt: skip
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "CMYK", "F")
 
 
@@ -30,7 +35,7 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
 
 
 def _read_or_refused(path: Path) -> bool:
-    found, wrong = predict.fitted([path], (28, 28))
+    found, wrong = predict.fitted([path], _OF_DIGITS)
     for error in wrong:
         raise error
     return all(picture.pixels.shape == (28, 28) for picture in found)
