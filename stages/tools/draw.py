@@ -139,6 +139,7 @@ class Server(ThreadingTCPServer):
     It is no HTTPServer since that asks for the machine's name, which can take seconds offline.
 
     Attributes:
+        port: the one that was taken.
         url: the address of the page.
         hosts: what a request may name as its host.
     """
@@ -166,7 +167,8 @@ class Server(ThreadingTCPServer):
                 f"--port: {port} is taken by another program, expected a free one"
                 " (0 takes any that is free)"
             ) from None
-        self.hosts = [f"{name}:{self.server_address[1]}" for name in (ADDRESS, "localhost")]
+        self.port = int(self.server_address[1])
+        self.hosts = [f"{name}:{self.port}" for name in (ADDRESS, "localhost")]
         self.url = f"http://{self.hosts[0]}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -179,6 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers one connection: files of the page, and JSON; errors are JSON as well."""
 
     protocol_version = "HTTP/1.1"  # one connection for all of a drawing
+    default_request_version = "HTTP/1.1"  # so what is no request is answered as one
     disable_nagle_algorithm = True
     timeout = 60  # seconds that a connection may be idle
     server: Server
