@@ -106,7 +106,8 @@ class Page:
 
     def settled(self) -> None:
         """Wait until what is drawn has been read."""
-        self.wait("said.textContent && digit.textContent.trim()")
+        self.wait("digit.textContent.trim()")
+        self.wait("document.querySelector('main').ariaBusy === 'false'")
 
     def text(self, name: str) -> str:
         return str(self.driver.find_element("id", name).text)

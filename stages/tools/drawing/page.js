@@ -185,6 +185,7 @@ async function read() {
   stale = true;
   if (busy) return;
   busy = true;
+  document.querySelector("main").ariaBusy = "true";
   while (stale) {
     stale = false;
     let found = null;
@@ -201,6 +202,7 @@ async function read() {
     showAnswer();
   }
   busy = false;
+  document.querySelector("main").ariaBusy = "false";
   sayAnswer();
 }
 
