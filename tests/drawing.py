@@ -1,7 +1,7 @@
 """The page of stages.tools.draw as a person uses it, in Chromium.
 
-`python -m tests.drawing` makes stages/tools/drawing/draw.png of it: a digit half drawn, read by
-the network that models/ holds.
+`python -m tests.drawing` makes stages/tools/drawing/draw.png, with the network that models/ holds
+(Chinese is seen in it where a font for it is installed).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tests.chromium import chromium
 
 TOP = Path(__file__).parents[1]
 PICTURE = TOP / "stages/tools/drawing/draw.png"
+WIDTH, HEIGHT = 760, 590  # pixels of each half of it
 
 Stroke = list[tuple[float, float]]  # x and y from 0 to 1 on the sheet
 
@@ -147,26 +148,27 @@ class Page:
 
 
 def main() -> None:
-    """Make the picture for the README: light and dark, side by side."""
+    """Make the picture for the README: a digit half drawn, in light, and whole, in dark."""
+    (whole,) = DIGITS["3"]
     halves = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        chromium(Path(folder), 900, 700) as driver,
+        chromium(Path(folder), WIDTH, HEIGHT) as driver,
         serving(TOP) as url,
     ):
         page = Page(driver)
-        page.resize(900, 620)
+        page.resize(WIDTH, HEIGHT)
         page.open(url)
-        page.draw(DIGITS["3"])
-        page.settled()
-        for scheme in ("light", "dark"):
+        for scheme, stroke in {"light": whole[:41], "dark": whole}.items():
             page.prefer(scheme)
+            page.js("undo.click()")
+            page.draw([stroke])
+            page.settled()
             halves.append(page.picture().convert("RGB"))
-    width, height = halves[0].size
-    whole = Image.new("RGB", (2 * width, height))
+    both = Image.new("RGB", (2 * WIDTH, HEIGHT))
     for number, half in enumerate(halves):
-        whole.paste(half, (number * width, 0))
-    whole.quantize(64).save(PICTURE, optimize=True)
+        both.paste(half, (number * WIDTH, 0))
+    both.quantize(256).save(PICTURE, optimize=True)
     print(f"{PICTURE.relative_to(TOP)}: {PICTURE.stat().st_size:,} bytes")
 
 

@@ -1,6 +1,6 @@
 """The page of stages.tools.draw in real Chromium: drawn on by mouse, finger and keyboard.
 
-Its network is trained here, by the pipeline, on a fifth of MNIST.
+Its network is trained here, by the pipeline, on a tenth of MNIST.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ PHONES = [(390, 664), (360, 640), (320, 568)]  # what a browser's bars leave of 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     images = tmp_path_factory.mktemp("draw") / "idx"
-    sample(images, train=12_000)
+    sample(images, train=6_000)
     repository = begin(tmp_path_factory.mktemp("repository"), images)
     repository.set(
-        train__epochs=4,
+        train__epochs=3,
         train__learning_rate=0.1,
         train__nesterov=True,
         train__schedule="one_cycle",
