@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate results test faults audit lint bench pages doctor lock clean
+.PHONY: help setup repro tutorial fast accurate draw results test faults audit lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -66,6 +66,9 @@ fast: setup ## run the recipe made for speed as an experiment of DVC (10 seconds
 
 accurate: setup ## run the recipe made for accuracy as an experiment of DVC (4 minutes)
 	@$(IN_VENV) python -m stages.tools.recipe $@ $(ARGS)
+
+draw: setup ## draw a digit in the browser and watch it being read; ARGS=--no-browser opens none
+	@$(IN_VENV) python -m stages.tools.draw $(ARGS)
 
 results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seeds and print the table of results (half an hour)
 	@$(IN_VENV) python -m tests.bench.recipes --json tests/bench/recipes.json $(ARGS)

@@ -6,7 +6,6 @@ The plots are made up, so that no stage runs; their definitions are those of the
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,20 +16,13 @@ import pytest
 import yaml
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 
 from stages.shared import scoring
+from tests.chromium import NEEDED, chromium
 from tests.conftest import Repository
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None or DRIVER is None,
-        reason="no Chromium here (Debian: apt install chromium chromium-driver)",
-    ),
-]
+pytestmark = NEEDED
 
 FIGURES = ["confusion.png", "loss.png", "mistakes.png"]
 WIDTH = 1400  # pixels, of the window and, above what fits beside another, of the figures
@@ -194,21 +186,10 @@ class Browser:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    options.add_argument("--headless=new")
-    options.add_argument("--no-sandbox")  # root has none, and the pages are our own
-    options.add_argument("--disable-dev-shm-usage")  # small in containers
-    options.add_argument(f"--window-size={WIDTH},1000")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options, Service(DRIVER))
-    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-    yield Browser(driver)
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium"), WIDTH) as driver:
+        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+        yield Browser(driver)
 
 
 def local(browser: Browser) -> bool:
