@@ -40,13 +40,31 @@ def test_scores_of_a_worked_example() -> None:
     ]
 
 
-def test_scores_come_back_from_their_file_as_plain_json(tmp_path: Path) -> None:
-    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+def test_scores_come_back_from_their_files(tmp_path: Path) -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", 'b,"', "c"])
     scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
     assert scoring.read_scores(tmp_path) == scores
-    text = (tmp_path / "metrics.json").read_text()
-    assert json.loads(text) == scores.model_dump()
-    assert text.startswith('{\n  "images": 4,\n  "errors": 2,\n')
+    assert (tmp_path / "per_class.csv").read_text().splitlines() == [
+        "class,images,precision,recall,f1",
+        "a,3,1.0,0.333333,0.5",
+        '"b,""",1,0.5,1.0,0.666667',
+        "c,0,0.0,,0.0",
+    ]
+    assert (tmp_path / "scores.csv").read_text().startswith("score,value\nimages,4\nerrors,2\n")
+    # Each number in it is a column of `dvc exp show`.
+    kept = json.loads((tmp_path / "metrics.json").read_text())
+    assert kept == {"accuracy": 0.5, "errors": 2, "loss": scores.loss}
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        *[(0.0, "0.00%"), (0.97456, "97.46%"), (0.99994, "99.99%"), (0.99996, "99.996%")],
+        *[(0.9999994, "99.9999%"), (0.99999999, "over 99.9999%"), (1.0, "100.00%")],
+    ],
+)
+def test_only_all_is_a_hundred_percent(share: float, text: str) -> None:
+    assert scoring.percent(share) == text
 
 
 def test_a_class_that_never_occurs_has_no_share_and_no_weight() -> None:
@@ -129,7 +147,12 @@ def test_predictions_as_csv(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.actual, result.actual)
     np.testing.assert_array_equal(back.predicted, result.predicted)
     np.testing.assert_allclose(back.confidence, result.confidence, atol=5e-7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.json",
+        "per_class.csv",
+        "predictions.csv",
+        "scores.csv",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,20 +191,12 @@ def test_wilsons_interval() -> None:
     assert (low, high) == pytest.approx((0.7225, 1.0), abs=1e-3)
 
 
-@pytest.mark.parametrize("key", list(scoring.Scores.model_fields))
+@pytest.mark.parametrize("key", list(scoring.Overall.model_fields))
 def test_scores_without_a_key_are_refused(tmp_path: Path, key: str) -> None:
-    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"]).model_dump()
-    (tmp_path / "metrics.json").write_text(json.dumps({k: scores[k] for k in scores if k != key}))
-    with pytest.raises(ScoringError, match=rf"metrics\.json: .*\({key} is missing\)$"):
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+    scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
+    path = tmp_path / "scores.csv"
+    rows = [row for row in path.read_text().splitlines() if not row.startswith(f"{key},")]
+    path.write_text("\n".join(rows) + "\n")
+    with pytest.raises(ScoringError, match=rf"scores\.csv: .*\({key} is missing\)$"):
         scoring.read_scores(tmp_path)
-
-
-def test_a_wrong_value_deep_down_is_named_in_one_line(tmp_path: Path) -> None:
-    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"]).model_dump()
-    scores["per_class"]["a"]["recall"] = "much"
-    (tmp_path / "metrics.json").write_text(json.dumps(scores))
-    with pytest.raises(
-        ScoringError, match=r"per_class\.a\.recall is 'much', expected .*number"
-    ) as e:
-        scoring.read_scores(tmp_path)
-    assert "\n" not in str(e.value)
