@@ -54,6 +54,12 @@ class Dataset:
     limits: str
     contested: tuple[int, ...] = ()
 
+    @property
+    def training_images(self) -> int | None:
+        """How many there are; None where that is not known."""
+        size = self.files[IDX_FILES[1]].size
+        return None if size is None else size - 8  # bytes of the header; a label takes one
+
 
 def _files(*published: IdxFile) -> dict[str, IdxFile]:
     """What is published under each of `IDX_FILES`, in their order."""
@@ -112,7 +118,7 @@ catalogue, in the form of MNIST's digits. Each published file is accepted on its
         files=_files(*[IdxFile()] * 4),
         class_names=(),
         use="It tells the classes that it was trained on apart, in pictures",
-        origin="The user's own four IDX files; the pipeline knows nothing more about them.",
+        origin="The user's own images; the pipeline knows nothing more about them.",
         limits="- What these images do not cover is known only to those who made them.",
     ),
 }
