@@ -82,6 +82,7 @@ def test_it_tells_the_recipe_in_the_words_of_the_params() -> None:
 def test_each_data_set_has_its_own_words(dataset: str, words: str) -> None:
     text = page(dataset)
     assert words in text
+    assert DATASETS[dataset].licence in text
     assert ("9679 and 9729, counted from 0" in text) == (dataset == "mnist")
     assert ("2 of the 1,200 mistakes are on those images" in text) == (dataset == "mnist")
     assert ("digit " in text) == (dataset == "mnist")

@@ -84,7 +84,7 @@ pictures of another origin.
 
 ## Data
 
-{dataset.origin}
+{dataset.origin} {dataset.licence}
 
 {training_images:,} training images, of which {about.held_out:,} are held out for validation;
 {found.images:,} test images, which are used for no choice.
