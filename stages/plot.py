@@ -25,7 +25,7 @@ def main() -> None:
     train, test = (digits.load(digits.FOLDER, part) for part in ("train", "test"))
     scores = scoring.read_scores(scoring.FOLDER)
     names = list(scores.per_class)
-    result = scoring.read_predictions(scoring.FOLDER, test.labels, len(names))
+    result = scoring.read_predictions(scoring.FOLDER, test.labels, names)
     about = model_file.load(model_file.PATH)[1]
     dataset = DATASETS[settings.download.dataset]
     recipe = params.recipe_of(about.params, settings.recipes)

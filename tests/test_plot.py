@@ -53,7 +53,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         np.save(digits.FOLDER / f"{part}-images.npy", images)
         np.save(digits.FOLDER / f"{part}-labels.npy", labels)
     scoring.FOLDER.mkdir()
-    rows = "".join(f"{i},{label},{i % 2},0.9\n" for i, label in enumerate(labels))
+    rows = "".join(f"{i},{CLASSES[n]},{CLASSES[i % 2]},0.9\n" for i, n in enumerate(labels))
     (scoring.FOLDER / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
     (scoring.FOLDER / "scores.csv").write_text(SCORES_OF_THREE)
     rows = "".join(f"{name},2,0.5,,\n" for name in CLASSES)
@@ -138,11 +138,11 @@ HEAD = "index,actual,predicted,confidence\n"
         (LOSS, "step\tloss\n10\n", "line 2 is '10'"),
         (TABLE, None, "predictions.csv: no such file; `dvc repro evaluate` makes it"),
         (TABLE, HEAD, "predictions.csv: line 2"),
-        (TABLE, f"{HEAD}0,0,0,0.9\n", "not about the test images"),
+        (TABLE, f"{HEAD}0,zero,zero,0.9\n", "not about the test images"),
         (
             TABLE,
-            HEAD + "".join(f"{i},{i % 3},7,0.9\n" for i in range(6)),
-            "class 7, expected 0 to 2",
+            HEAD + "".join(f"{i},{CLASSES[i % 3]},seven,0.9\n" for i in range(6)),
+            "line 2: 0,zero,seven,0.9, expected 0, two of the 3 classes and a confidence",
         ),
         (SCORES, None, "scores.csv: no such file; `dvc repro evaluate` makes it"),
         (SCORES, "", "scores.csv: line 1: columns , expected score,value"),

@@ -141,9 +141,9 @@ def test_predictions_as_csv(tmp_path: Path) -> None:
     scoring.write(tmp_path, scoring.score(LOGITS, LABELS, ["a", "b", "c"]), result)
     assert (tmp_path / "predictions.csv").read_text() == (
         "index,actual,predicted,confidence\n"
-        "0,0,0,0.700000\n1,1,1,0.800000\n2,0,1,0.600000\n3,0,2,0.500000\n"
+        "0,a,a,0.700000\n1,b,b,0.800000\n2,a,b,0.600000\n3,a,c,0.500000\n"
     )
-    back = scoring.read_predictions(tmp_path, LABELS, num_classes=3)
+    back = scoring.read_predictions(tmp_path, LABELS, ["a", "b", "c"])
     np.testing.assert_array_equal(back.actual, result.actual)
     np.testing.assert_array_equal(back.predicted, result.predicted)
     np.testing.assert_allclose(back.confidence, result.confidence, atol=5e-7)
@@ -173,15 +173,15 @@ def test_predictions_as_csv(tmp_path: Path) -> None:
 )
 def test_a_broken_table_is_named_by_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ScoringError, match=rf"predictions\.csv: {message}"):
-        scoring.read_predictions(put(tmp_path, text), np.array([1]), num_classes=2)
+        scoring.read_predictions(put(tmp_path, text), np.array([1]), ["0", "1"])
 
 
 def test_predictions_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:
     folder = put(tmp_path, "index,actual,predicted,confidence\n0,1,2,0.5\n")
     with pytest.raises(ScoringError, match="not about the test images"):
-        scoring.read_predictions(folder, np.array([0]), num_classes=3)
-    with pytest.raises(ScoringError, match="class 2, expected 0 to 1"):
-        scoring.read_predictions(folder, np.array([1]), num_classes=2)
+        scoring.read_predictions(folder, np.array([0]), ["0", "1", "2"])
+    with pytest.raises(ScoringError, match=r"line 2: 0,1,2,0\.5, expected 0, two of the 2 classes"):
+        scoring.read_predictions(folder, np.array([1]), ["0", "1"])
 
 
 def test_wilsons_interval() -> None:

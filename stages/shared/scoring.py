@@ -215,8 +215,9 @@ def write(folder: Path, scores: Scores, result: Predictions) -> None:
         folder: made if it is not there; each file appears whole or not at all.
         scores: go to scores.csv and per_class.csv, and those that runs are compared by to
             metrics.json: DVC has a column for each number of it.
-        result: goes to predictions.csv.
+        result: goes to predictions.csv, by the names of the classes.
     """
+    names = list(scores.per_class)
     overall = scores.model_dump(include=set(Overall.model_fields))
     by_class = scores.model_dump(include={"per_class"})["per_class"]
     compared = {name: overall[name] for name in COMPARED}
@@ -224,7 +225,7 @@ def write(folder: Path, scores: Scores, result: Predictions) -> None:
         _PREDICTIONS: _csv(
             COLUMNS,
             (
-                (index, actual, predicted, f"{confidence:.6f}")
+                (index, names[actual], names[predicted], f"{confidence:.6f}")
                 for index, (actual, predicted, confidence) in enumerate(zip(*result, strict=True))
             ),
         ),
@@ -260,44 +261,43 @@ def read_scores(folder: Path) -> Scores:
 
 
 def read_predictions(
-    folder: Path, labels: NDArray[np.integer[Any]], num_classes: int
+    folder: Path, labels: NDArray[np.integer[Any]], class_names: list[str]
 ) -> Predictions:
     """Read the predictions that `write` wrote.
 
     Args:
         folder: where.
         labels: (N,) integers, of the images that the predictions must be about.
-        num_classes: how many classes there are.
+        class_names: in the order of the class indices.
 
     Raises:
         ScoringError: the file is missing, damaged, or about other images or classes.
     """
     path = folder / _PREDICTIONS
-    result = _from_rows(path, _rows(path, COLUMNS))
+    result = _from_rows(path, _rows(path, COLUMNS), class_names)
     if not np.array_equal(result.actual, labels):
         raise ScoringError(f"{path}: not about the test images; `dvc repro evaluate` makes it anew")
-    highest = max(result.actual.max(), result.predicted.max())
-    if highest >= num_classes:
-        raise ScoringError(f"{path}: class {highest}, expected 0 to {num_classes - 1}")
     return result
 
 
-def _from_rows(path: Path, rows: list[list[str]]) -> Predictions:
+def _from_rows(path: Path, rows: list[list[str]], class_names: list[str]) -> Predictions:
     """The predictions in a table, every value of it checked."""
     if not rows:
         raise ScoringError(f"{path}: line 2: no prediction, expected one or more")
     actual, predicted, confidence = [], [], []
+    numbers = {name: number for number, name in enumerate(class_names)}
     for index, row in enumerate(rows):
-        try:
-            number, *classes = (int(value) for value in row[:3])
-            probability = float(row[3])
-            whole = number == index and min(classes) >= 0
-        except ValueError:
-            whole = False
-        if not whole or not 0 <= probability <= 1:
+        classes = [numbers.get(name, -1) for name in row[1:3]]
+        probability = _value(row[3])
+        if (
+            row[0] != str(index)
+            or min(classes) < 0
+            or not isinstance(probability, float)
+            or not 0 <= probability <= 1
+        ):
             raise ScoringError(
-                f"{path}: line {index + 2}: {','.join(row)}, expected {index}, two class numbers"
-                " and a confidence from 0 to 1"
+                f"{path}: line {index + 2}: {shortened(','.join(row))}, expected {index}, two of"
+                f" the {len(class_names)} classes and a confidence from 0 to 1"
             )
         actual.append(classes[0])
         predicted.append(classes[1])

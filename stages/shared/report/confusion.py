@@ -35,6 +35,7 @@ def confusion(
     scale = Normalize(0, share.max() or 1)
     with style():
         figure, axes = matrix(class_names)
+        figure.set_figheight(0.9 * figure.get_figwidth())  # the scale beside it takes of its width
         axes.imshow(share, cmap=HEAT, norm=scale, zorder=0.5)
         text = text_size(size, len(f"{counts.max()}"))
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -60,8 +61,7 @@ def confusion(
         bar.set_label("mistakes, share of the actual class")
         axes.set_title(
             f"Confusion matrix: {len(actual) - right.sum():,} of {len(actual):,} test images"
-            " misread\nEach cell counts the images of one class (row) that were taken for another"
-            " (column)"
+            " misread\nA cell counts the images of a class (row) taken for another (column)"
         )
     return figure
 
