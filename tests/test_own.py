@@ -125,6 +125,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda mine: (mine / "square/3.png").write_text("<html>"),
         "square/3.png: not a whole picture",
     ),
+    "another format": (
+        lambda mine: Image.new("L", (7, 9)).save(mine / "square/3.png", format="EPS"),
+        "square/3.png: not a whole picture",
+    ),
     "cut short": (
         lambda mine: (mine / "square/3.png").write_bytes((mine / "star/1.png").read_bytes()[:90]),
         "square/3.png: not a whole picture",

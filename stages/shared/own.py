@@ -19,6 +19,7 @@ from stages.shared.files import GzipError, inflated
 from stages.shared.program import UserError, visible
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # whatever the name says; no other reader
 EVERY = 7  # of a class's pictures, by name, this one is for the test: MNIST has 60,000 and 10,000
 _LONGEST = 1024  # pixels of a side that a network can be made for
 _PARTS = ("train", "test")
@@ -169,7 +170,7 @@ def _grey(path: Path) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps  # not needed to count
 
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
             if max(picture.size) > _LONGEST:
                 raise OwnError(
                     f"{path}: {picture.height} x {picture.width} pixels, expected {_LONGEST} at"
