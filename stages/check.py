@@ -3,7 +3,8 @@
 Reads params.yaml; writes data/checked.txt, always the same bytes, so that no other stage runs again
 for it. DVC removes the outputs of a stage before it runs the stage, so a wrong parameter must be
 found earlier, here, or the results of the run before are lost. The first source is a dependency of
-`download`, which DVC hashes: what is no folder would stop DVC in words of its own.
+`download`, which DVC hashes: what is no folder would stop DVC in words of its own. Where it is
+known how many images and classes the data set has, the parameters must fit them.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from stages.shared.program import run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from pathlib import Path
 
-from stages.shared import params
+from stages.shared import datasets, own, params
 from stages.shared.files import replacing, shortened
+from stages.shared.params import Params
 
 CHECKED = Path("data/checked.txt")
 
 
 def main() -> None:
-    _check_watched(params.load().download.sources[0])
+    everything = params.load()
+    _check_watched(everything.download.sources[0])
+    _check_data(everything)
     with replacing(CHECKED) as part:
         part.write_text("params.yaml has been read and found right.\n", encoding="utf-8")
 
@@ -42,6 +46,29 @@ def _check_watched(source: str) -> None:
     for path in folder.rglob("*"):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise params.ParamsError(f"{said} with {path.name} in it, expected nothing but files")
+
+
+def _check_data(everything: Params) -> None:
+    """Refuse parameters that do not fit the data set, as far as it is known before it is fetched.
+
+    Raises:
+        params.ParamsError: no image would be left to train on.
+        own.OwnError: the pictures in the first source are no data set, or of other classes.
+    """
+    dataset, source = everything.download.dataset, everything.download.sources[0]
+    if dataset != "own":
+        images = datasets.DATASETS[dataset].training_images
+        where = datasets.DATASETS[dataset].title
+    else:
+        images, where = own.training_images(source), source
+        if found := own.pictures(source):
+            own.check_classes(found.class_names, everything.decode.num_classes)
+    held_out = everything.train.validation_images
+    if images is not None and held_out >= images:
+        raise params.ParamsError(
+            f"params.yaml: train.validation_images is {held_out}, expected fewer than the"
+            f" {images} training images of {where}"
+        )
 
 
 if __name__ == "__main__":

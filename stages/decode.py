@@ -12,7 +12,7 @@ from stages.shared.program import UserError, run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from pathlib import Path
 
-from stages.shared import datasets, digits, idx, params
+from stages.shared import datasets, digits, idx, own, params
 from stages.shared.files import replacing
 
 
@@ -43,6 +43,10 @@ def decode(raw: Path, npy: Path, class_names: list[str]) -> None:
 def main() -> None:
     settings = params.load()
     given = settings.decode.class_names
+    if (datasets.RAW / digits.CLASS_NAMES).exists():  # of a folder of pictures
+        found = digits.load_class_names(datasets.RAW)
+        own.check_classes(found, settings.decode.num_classes)
+        given = given or found
     names = datasets.class_names(settings.download.dataset, settings.decode.num_classes, given)
     decode(datasets.RAW, digits.FOLDER, names)
 

@@ -1,7 +1,8 @@
 """Fetch the data set's IDX files.
 
 Reads the sources that params.yaml lists; writes data/raw: the IDX files as published, inflated, so
-that their bytes are the same whatever the source.
+that their bytes are the same whatever the source. Own images may be a folder of pictures: they
+become IDX files here, with the names of their classes beside them.
 """
 
 from __future__ import annotations
@@ -10,13 +11,21 @@ from stages.shared.program import run
 
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
-from stages.shared import datasets, params
+from stages.shared import datasets, digits, own, params
 from stages.shared.sources import fetch
 
 
 def main() -> None:
     settings = params.load().download
-    fetch(datasets.DATASETS[settings.dataset].files, settings.sources, datasets.RAW)
+    (datasets.RAW / digits.CLASS_NAMES).unlink(missing_ok=True)
+    if settings.dataset == "own" and (found := own.pictures(settings.sources[0])):
+        own.write(found, datasets.RAW)
+        print(
+            f"{len(found.train):,} training and {len(found.test):,} test pictures of"
+            f" {len(found.class_names)} classes from {settings.sources[0]}"
+        )
+    else:
+        fetch(datasets.DATASETS[settings.dataset].files, settings.sources, datasets.RAW)
 
 
 if __name__ == "__main__":

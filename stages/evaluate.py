@@ -1,7 +1,8 @@
 """Score the trained network on every test image.
 
-Reads models/digits.safetensors and data/npy/test-*.npy; writes metrics.json and predictions.csv in
-plots/evaluation. The test images are used neither for training nor to choose anything.
+Reads models/digits.safetensors and data/npy/test-*.npy; writes to plots/evaluation: metrics.json,
+scores.csv, per_class.csv and predictions.csv. The test images are used neither for training nor to
+choose anything.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main() -> None:
     logits = trained.logits(test.images, settings.batch_size)
     scores = scoring.score(logits, test.labels, class_names)
     scoring.write(scoring.FOLDER, scores, scoring.predictions(logits, test.labels))
-    print(f"{scores.accuracy:.2%} of {scores.images:,} test images read correctly")
+    print(f"{scoring.percent(scores.accuracy)} of {scores.images:,} test images read correctly")
 
 
 if __name__ == "__main__":

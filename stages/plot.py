@@ -25,15 +25,22 @@ def main() -> None:
     train, test = (digits.load(digits.FOLDER, part) for part in ("train", "test"))
     scores = scoring.read_scores(scoring.FOLDER)
     names = list(scores.per_class)
-    result = scoring.read_predictions(scoring.FOLDER, test.labels, len(names))
+    result = scoring.read_predictions(scoring.FOLDER, test.labels, names)
+    about = model_file.load(model_file.PATH)[1]
+    dataset = DATASETS[settings.download.dataset]
+    recipe = params.recipe_of(about.params, settings.recipes)
     page = card.page(
-        DATASETS[settings.download.dataset],
+        dataset,
         len(train),
-        model_file.load(model_file.PATH)[1],
+        about,
+        recipe,
         scores,
         np.flatnonzero(result.actual != result.predicted).tolist(),
     )
-    drawn = figures.draw(series, train, test, names, result, settings.plot.smoothing)
+    words = [dataset.title, f"network {about.network}", *([f"recipe {recipe}"] if recipe else [])]
+    signature = ", ".join([*words, f"seed {about.params['seed']}"])
+    window = settings.plot.smoothing
+    drawn = figures.draw(series, train, test, names, result, window, signature)
     figures.write(drawn, figures.FOLDER)
     with replacing(card.PATH) as part:
         part.write_text(page, encoding="utf-8")

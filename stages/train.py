@@ -19,6 +19,7 @@ from stages.shared.training.progress import Display
 
 def main() -> None:
     settings = params.load().train
+    written = curves.Curves(curves.FOLDER)  # first, as `dvc plots show` looks for them from now on
     device = runtime.use(settings.device, settings.seed)
     print(f"training on {device.name}: {device.reason}")
     class_names = digits.load_class_names(digits.FOLDER)
@@ -46,7 +47,7 @@ def main() -> None:
             f"not used: {kept.path}, which is damaged; it is {aside} now, and training starts anew"
         )
     per_epoch = loop.steps_per_epoch(len(data) - len(held_out), settings.batch_size)
-    with Display(curves.Curves(curves.FOLDER), settings.epochs * per_epoch) as display:
+    with Display(written, settings.epochs * per_epoch) as display:
         for event in loop.fit(learner, data, held_out, settings, kept):
             display.show(event)
     classifier.save(learner, model_file.PATH)

@@ -37,7 +37,7 @@ SCORES: dict[str, Any] = {
 
 def page(dataset: str = "mnist", **scores: object) -> str:
     found = Scores.model_validate({**SCORES, **scores})
-    return card.page(DATASETS[dataset], 60_000, ABOUT, found, [0, 947, 2000, 9729])
+    return card.page(DATASETS[dataset], 60_000, ABOUT, "fast", found, [0, 947, 2000, 9729])
 
 
 def test_it_tells_the_scores() -> None:
@@ -55,8 +55,13 @@ def test_the_interval_is_wilsons() -> None:
     assert "99.84% to 100.00% |" in page(errors=0, accuracy=1.0)
 
 
+def test_nearly_all_is_not_told_as_all() -> None:
+    assert "| accuracy | 99.996% |" in page(errors=1, accuracy=0.99996)
+
+
 def test_it_tells_the_recipe_in_the_words_of_the_params() -> None:
     text = page()
+    assert "It is the recipe `fast`." in text
     start = text.index("| parameter |")
     assert text[start:].splitlines()[2:6] == [
         "| augment.shift | 2 |",
@@ -77,6 +82,7 @@ def test_it_tells_the_recipe_in_the_words_of_the_params() -> None:
 def test_each_data_set_has_its_own_words(dataset: str, words: str) -> None:
     text = page(dataset)
     assert words in text
+    assert DATASETS[dataset].licence in text
     assert ("9679 and 9729, counted from 0" in text) == (dataset == "mnist")
     assert ("2 of the 1,200 mistakes are on those images" in text) == (dataset == "mnist")
     assert ("digit " in text) == (dataset == "mnist")

@@ -23,6 +23,7 @@ import yaml
 from onnx import helper, numpy_helper
 from PIL import Image, ImageDraw
 
+from stages.shared.model_file import Description
 from stages.tools import draw, predict
 from stages.tools.draw import SIDE, DrawError, Network, Server
 from tests.drawing import DIGITS, serving
@@ -30,6 +31,21 @@ from tests.drawing import DIGITS, serving
 TOP = Path(__file__).parents[1]
 CLASS_NAMES = ["no", "one", "two"]
 WHOLE = {"Content-Type": "application/octet-stream"}
+
+
+def described(names: object, size: tuple[int, int]) -> str:
+    """What such a network says of itself; the mean is that of light strokes on black."""
+    about = Description(
+        network="tutorial",
+        image_size=size,
+        class_names=CLASS_NAMES,
+        mean=0.1,
+        std=0.3,
+        held_out=1,
+        params={},
+        versions={},
+    )
+    return json.dumps(json.loads(about.model_dump_json()) | {"class_names": names})
 
 
 def write_network(
@@ -49,7 +65,7 @@ def write_network(
         [numpy_helper.from_array(weights.astype(np.float32), "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"class_names": json.dumps(names)})
+    helper.set_model_props(model, {"description": described(names, size)})
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(model.SerializeToString())
 
@@ -107,7 +123,7 @@ def test_a_drawing_is_read_as_predict_reads_the_same_picture(
 ) -> None:
     grey = ~drawn(digit) if negative else drawn(digit)
     Image.fromarray(grey).save(tmp_path / "x.png")
-    (picture,), wrong = predict.fitted([tmp_path / "x.png"], (28, 28))
+    (picture,), wrong = predict.fitted([tmp_path / "x.png"], server.network.description)
     assert not wrong
 
     status, _, content = send(server, "POST", "/read", grey.tobytes(), **WHOLE)
@@ -414,4 +430,4 @@ def test_without_a_network_the_tool_says_what_to_do(project: Path) -> None:
     with command(project) as tool:
         out, err = tool.communicate(timeout=20)
     assert (tool.returncode, out) == (1, "")
-    assert err == "error: models/digits.onnx: no such file; `make repro` makes it\n"
+    assert err == "error: models/fast.onnx: no such file; `make repro` makes it\n"

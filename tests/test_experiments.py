@@ -81,7 +81,7 @@ def test_three_in_a_queue_two_at_once(finished: Repository) -> None:
     found = experiments(finished)
     for name, rate in rates.items():
         assert found[name]["params"]["params.yaml"]["data"]["train"]["learning_rate"] == rate
-        assert found[name]["metrics"]["plots/evaluation/metrics.json"]["data"]["images"] == 200
+        assert found[name]["metrics"]["plots/evaluation/metrics.json"]["data"]["accuracy"] > 0.3
     assert core() == before
 
 

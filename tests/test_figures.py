@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stages.shared import digits
 from stages.shared.curves import Series
-from stages.shared.report import calibration, confusion, curves, images, style
+from stages.shared.report import calibration, confusion, curves, figures, images, style
 from stages.shared.scoring import Calibration, Predictions
 from stages.tools import explanation
 
@@ -103,9 +104,24 @@ def test_the_scale_of_the_loss_fits_it() -> None:
 
 def test_smoothing_is_a_centred_mean_of_what_there_is() -> None:
     values = np.array([3.0, 0.0, 6.0, 3.0])
-    assert curves.smooth(values, 3).tolist() == [1.5, 3.0, 3.0, 4.5]
+    assert curves.smooth(values, 3).tolist() == [3.0, 3.0, 3.0, 3.0]
     assert curves.smooth(values, 1).tolist() == values.tolist()
-    assert len(curves.smooth(values, 50)) == 4
+    assert curves.smooth(values, 50).tolist() == [3.0, 3.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("points", [1, 2, 14, 20_000])
+@pytest.mark.parametrize("window", [1, 10, 11, 1000])
+def test_the_smoothed_curve_begins_and_ends_where_the_raw_one_does(
+    points: int, window: int
+) -> None:
+    values = 2.3 * np.exp(-np.arange(points) / 9) + np.random.default_rng(0).random(points)
+    smoothed = curves.smooth(values, window)
+    assert len(smoothed) == points
+    assert (smoothed[0], smoothed[-1]) == (values[0], values[-1])
+    if points > 2 * window:
+        middle = points // 2
+        near = values[middle - window // 2 : middle + (window + 1) // 2]
+        assert smoothed[middle] == pytest.approx(near.mean())
 
 
 def test_each_cell_has_its_most_confident_image() -> None:
@@ -146,7 +162,29 @@ def test_the_hardest_are_the_surest_mistakes_in_order() -> None:
     shown = [int(np.asarray(axes.images[0].get_array())[4, 4]) for axes in figure.axes]
     assert shown == list(range(38, 23, -1))
     assert figure.axes[0].get_title() == "a read as b\n88.00%, no. 38"
-    assert figure.get_suptitle() == "The most confident mistakes: 15 of 39"
+    assert figure.get_suptitle().startswith("The most confident mistakes: 15 of 39 ")
+
+
+def test_a_mistake_of_full_confidence_is_not_told_as_certain() -> None:
+    pictures = np.zeros((2, 9, 9), dtype=np.uint8)
+    result = Predictions(np.array([0, 0]), np.array([1, 1]), np.array([1.0, 0.99998]))
+    figure = images.hardest(pictures, result, ["a", "b"])
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    assert titles == [
+        "a read as b\nover 99.9999%, no. 0",
+        "a read as b\n99.998%, no. 1",
+    ]
+
+
+def test_every_figure_is_signed() -> None:
+    point = Series(np.array([0]), np.array([0.5]))
+    some = digits.Digits(np.zeros((6, 9, 9), np.uint8), np.array([0, 1] * 3, np.uint8))
+    result = Predictions(some.labels.astype(int), np.zeros(6, int), np.full(6, 0.9))
+    series = dict.fromkeys(figures.CURVES, point)
+    drawn = figures.draw(series, some, some, ["a", "b"], result, 10, "MNIST, seed 7")
+    assert len(drawn) == 7
+    for figure in drawn.values():
+        assert "MNIST, seed 7" in [text.get_text() for text in figure.texts]
 
 
 def test_an_explanation_shows_what_was_seen_and_every_probability() -> None:

@@ -6,6 +6,8 @@ The plots are made up, so that no stage runs; their definitions are those of the
 from __future__ import annotations
 
 import json
+import math
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +20,14 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.support.wait import WebDriverWait
 
-from stages.shared import scoring
+from stages.shared import params, scoring
+from stages.shared.curves import Curves
 from tests.chromium import NEEDED, chromium
 from tests.conftest import Repository
 
 pytestmark = NEEDED
 
-FIGURES = ["confusion.png", "loss.png", "mistakes.png"]
+FIGURES = ["hardest.png", "mistakes.png", "reliability.png", "samples.png"]
 WIDTH = 1400  # pixels, of the window and, above what fits beside another, of the figures
 
 
@@ -46,18 +49,14 @@ def draw(repository: Repository, epochs: int) -> None:
     plots = repository.path / "plots"
     steps = np.arange(10, 400 * epochs, 10)
     ends = np.arange(1, epochs + 1) * 400
-    curves = {
-        "training/plots/metrics/train/loss": (steps, 2.3 * np.exp(-steps / 100)),
-        "training/plots/metrics/train/accuracy": (steps, 1 - 0.9 * np.exp(-steps / 100)),
-        "training/plots/metrics/train/learning_rate": (steps, np.full(len(steps), 0.02 * epochs)),
-        "training/plots/metrics/validation/loss": (ends, 0.3 / np.arange(1, epochs + 1)),
-        "training/plots/metrics/validation/accuracy": (ends, 1 - 0.1 / np.arange(1, epochs + 1)),
-    }
-    for name, (x, y) in curves.items():
-        path = (plots / name).with_suffix(".tsv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [f"{step}\t{value}\n" for step, value in zip(x, y, strict=True)]
-        path.write_text(f"step\t{path.stem}\n{''.join(rows)}")
+    written = Curves(plots / "training")
+    for step in map(int, steps):
+        fall = math.exp(-step / 100)
+        written.log(step, {"train/loss": 2.3 * fall, "train/accuracy": 1 - 0.9 * fall})
+        written.log(step, {"train/learning_rate": 0.02 * epochs})
+    for epoch, step in enumerate(map(int, ends), start=1):
+        written.log(step, {"validation/loss": 0.3 / epoch, "validation/accuracy": 1 - 0.1 / epoch})
+    written.end()
 
     actual = np.arange(500) % 10
     # Most pairs of classes never meet here, and still have their cell.
@@ -65,11 +64,15 @@ def draw(repository: Repository, epochs: int) -> None:
     result = scoring.Predictions(actual, predicted, np.full(500, 0.9))
     scores = scoring.score(np.eye(10)[predicted], actual, [str(label) for label in range(10)])
     scoring.write(plots / "evaluation", scores, result)
-    (plots / "training/metrics.json").write_text(json.dumps({"epochs": epochs}))
 
     (plots / "figures").mkdir(exist_ok=True)
     for name in FIGURES:
         Image.new("RGB", (WIDTH, 900), (60 * epochs, 120, 180)).save(plots / "figures" / name)
+
+
+def quiet(done: subprocess.CompletedProcess[str]) -> None:
+    """Nothing that DVC did failed, nor does it warn of anything."""
+    assert done.stderr == ""
 
 
 @pytest.fixture(scope="session")
@@ -84,8 +87,8 @@ def repository(make_repository: Callable[[], Repository]) -> Repository:
         repository.commit(name)
     repository.run("dvc", "plots", "show", "-o", "pages/bare")
     repository.run(sys.executable, "-m", "stages.tools.page")
-    repository.run("dvc", "plots", "show", "-o", "pages/show")
-    repository.run("dvc", "plots", "diff", "short", "long", "-o", "pages/diff")
+    quiet(repository.run("dvc", "plots", "show", "-o", "pages/show"))
+    quiet(repository.run("dvc", "plots", "diff", "short", "long", "-o", "pages/diff"))
     rate = repository.path / "plots/training/plots/metrics/train/learning_rate.tsv"
     rate.unlink()
     repository.run("dvc", "exp", "save", "-n", "lacking")
@@ -147,6 +150,16 @@ class Browser:
     def curves(self, plot: str) -> list[dict[str, Any]]:
         """The lines of a plot that run over most of its width, the smoothed and the raw ones."""
         return [line for line in self.shapes(f"#{plot} .mark-line path") if line["width"] > 100]
+
+    def words(self, plot: str) -> list[str]:
+        """All texts in a plot."""
+        return list(
+            self.js(
+                f"""
+                return [...document.querySelectorAll("#{plot} text")].map((t) => t.textContent);
+                """
+            )
+        )
 
     def cells(self) -> list[dict[str, Any]]:
         """The visible cells of the confusion."""
@@ -210,17 +223,26 @@ def test_show_draws_everything_without_a_network(repository: Repository, browser
     assert browser.errors == []
     assert browser.too_wide() == []
 
-    training = [line for line in browser.curves("loss") if line["height"] > 100]
-    validation = [line for line in browser.curves("loss") if line["height"] <= 100]
-    assert training
-    assert validation
-    assert max(line["width"] for line in training) > 400  # it takes the width of its card
-    for plot in ("accuracy", "learning_rate"):
-        assert browser.curves(plot)
+    for plot in ("loss", "accuracy"):
+        assert len({line["stroke"] for line in browser.curves(plot)}) == 2
+        assert {"training", "validation"} <= set(browser.words(plot))
+    assert max(line["width"] for line in browser.curves("loss")) > 400  # the width of its card
+    assert browser.curves("learning_rate")
+    # On a scale by powers, what falls by the same factor in each step is straight.
+    assert {"10", "0.1", "0.001"} <= set(browser.words("loss"))
 
     cells = browser.cells()
     assert len({(cell["x"], cell["y"]) for cell in cells}) == len(cells) == 100
     assert len({cell["fill"] for cell in cells}) >= 3
+
+    table = browser.words("scores")
+    assert "accuracy" in table
+    assert "96.40%" in table
+    assert "18" in table
+    assert {"precision", "recall", "f1", "93.07%"} <= set(browser.words("per_class"))
+    headings = [heading.text for heading in browser.driver.find_elements("css selector", "main p")]
+    assert {"Hardest", "Mistakes", "Reliability", "Samples"} <= set(headings)
+    assert not any("/" in heading for heading in headings)
 
     figures = browser.figures()
     assert [figure["name"] for figure in figures] == [
@@ -239,8 +261,10 @@ def test_diff_draws_both_experiments_without_a_network(
     assert browser.errors == []
     assert browser.too_wide() == []
 
-    for plot in ("loss", "accuracy", "learning_rate"):
-        assert len({line["stroke"] for line in browser.curves(plot)}) == 2
+    # One epoch is one point of validation, and no line.
+    for plot, colours in {"loss": 3, "accuracy": 3, "learning_rate": 2}.items():
+        assert len({line["stroke"] for line in browser.curves(plot)}) == colours
+    assert {"94.80%", "96.40%"} <= set(browser.words("scores"))
 
     cells = browser.cells()
     assert len({(cell["x"], cell["y"]) for cell in cells}) == len(cells) == 200
@@ -259,8 +283,41 @@ def test_a_plot_that_no_revision_has_leaves_no_gap(
 ) -> None:
     browser.open(repository.path / "pages/lacking/index.html")
     assert browser.errors == []
-    assert len({line["stroke"] for line in browser.curves("loss")}) == 2
+    assert len({line["stroke"] for line in browser.curves("loss")}) == 4
     assert not browser.driver.find_element("id", "learning_rate").is_displayed()
+
+
+def test_a_run_of_which_no_epoch_has_ended_is_shown_without_a_complaint(
+    make_repository: Callable[[], Repository], browser: Browser
+) -> None:
+    repository = make_repository()
+    draw(repository, 1)
+    stand_in(repository)
+    Curves(repository.path / "plots/training").log(10, {"train/loss": 2.0, "train/accuracy": 0.2})
+    repository.run(sys.executable, "-m", "stages.tools.page")
+    quiet(repository.run("dvc", "plots", "show"))
+    for command in (["plots", "show", "--json"], ["metrics", "show"], ["exp", "show", "--json"]):
+        assert "failed" not in repository.run("dvc", *command).stderr
+    browser.open(repository.path / "dvc_plots/index.html")
+    assert browser.errors == []
+
+
+def test_the_tables_fit_a_terminal(repository: Repository) -> None:
+    for command in (
+        ["metrics", "show"],
+        ["metrics", "diff", "short", "long"],
+        ["exp", "show", "-A", "--only-changed", "--drop", ".*(/|yaml$|loss)|Created"],
+    ):
+        shown = repository.run("dvc", *command).stdout
+        assert "accuracy" in shown
+        assert max(map(len, shown.splitlines())) <= 120, shown
+
+
+def test_no_metric_has_the_name_of_a_parameter(repository: Repository) -> None:
+    metrics = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    names = {name for file in metrics.values() for name in params.overrides(dict(file["data"]))}
+    assert {"accuracy", "train.loss", "validation.accuracy"} <= names
+    assert not names & params.overrides(params.load().model_dump()).keys()
 
 
 def test_a_constant_is_labelled_with_its_value(repository: Repository, browser: Browser) -> None:

@@ -65,8 +65,8 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
             "class_names: [a, b, c, d, e, f, g, h, i, a]",
             "decode.class_names has a twice, expected names that differ",
         ),
-        ("tutorial: {}", "tutorial: 3", "recipes.tutorial is 3, expected a block of keys"),
-        ("tutorial: {}", "tutorial:", "recipes.tutorial is empty, expected a block of keys"),
+        ("recipes:", "recipes:\n  slow: 3", "recipes.slow is 3, expected a block of keys"),
+        ("recipes:", "recipes:\n  slow:", "recipes.slow is empty, expected a block of keys"),
         (
             "    shift: 0",
             "    1: 0\n    shift: 0",
@@ -79,9 +79,9 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
         ),
         ("epochs: 22", "epochs: 0", "recipes.accurate.train.epochs is 0, expected"),
         (
-            "tutorial: {}",
-            "tutorial: {recipes: {}}",
-            "recipes.tutorial.recipes is not a known key; known keys: download, decode",
+            "recipes:",
+            "recipes:\n  slow: {recipes: {}}",
+            "recipes.slow.recipes is not a known key; known keys: download, decode",
         ),
     ],
 )
@@ -208,6 +208,25 @@ def test_a_recipe_is_the_line_that_dvc_runs() -> None:
         assert words[words.index(word) - 1] == "-S"
     with pytest.raises(UserError, match="recipes has no 'slow', expected one of: tutorial, fast"):
         recipe.command(params.load(HERE), "slow")
+
+
+def test_the_first_recipe_is_the_file_as_it_stands() -> None:
+    # But for the seed and the device, which are of a run and not of a recipe.
+    everything = params.load(HERE)
+    block = everything.train.model_dump(exclude={"seed", "device"})
+    assert everything.recipes["tutorial"] == {"train": block}
+
+
+def test_parameters_are_those_of_a_recipe_or_of_none() -> None:
+    everything = params.load(HERE)
+    block = everything.train.model_dump()
+    fast = {**block, **everything.recipes["fast"]["train"]}
+    assert params.recipe_of({**block, "seed": 7}, everything.recipes) == "tutorial"
+    assert params.recipe_of({**fast, "seed": 7}, everything.recipes) == "fast"
+    # A key that the recipe does not state counts as well.
+    assert params.recipe_of({**fast, "momentum": 0.5}, everything.recipes) is None
+    assert params.recipe_of({**block, "learning_rate": 0.05}, everything.recipes) is None
+    assert params.recipe_of(block, {}) is None
 
 
 def test_every_data_set_can_be_named() -> None:

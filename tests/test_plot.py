@@ -1,4 +1,3 @@
-import json
 import re
 from pathlib import Path
 
@@ -20,14 +19,19 @@ PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 
 CLASSES = ["zero", "one", "two"]
-ONE_CLASS = {"images": 2, "precision": 0.5, "recall": None, "f1": None}
-SCORES_OF_THREE = {
-    "images": 6, "errors": 3, "accuracy": 0.5, "top2_accuracy": 0.75, "loss": 1.25,
-    "calibration_error": 0.125, "macro_f1": 0.25, "per_class": dict.fromkeys(CLASSES, ONE_CLASS),
-}  # fmt: skip
+SCORES_OF_THREE = """score,value
+images,6
+errors,3
+accuracy,0.5
+top2_accuracy,0.75
+loss,1.25
+calibration_error,0.125
+macro_f1,0.25
+"""
+BY_CLASS_HEAD = "class,images,precision,recall,f1\n"
 DESCRIPTION = Description(
     network="compact", image_size=(28, 28), class_names=CLASSES, mean=0.1, std=0.2, held_out=1,
-    params={"seed": 7}, versions={"jittor": "1.2.3"},
+    params={"seed": 7, "epochs": 3}, versions={"jittor": "1.2.3"},
 )  # fmt: skip
 
 
@@ -49,9 +53,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         np.save(digits.FOLDER / f"{part}-images.npy", images)
         np.save(digits.FOLDER / f"{part}-labels.npy", labels)
     scoring.FOLDER.mkdir()
-    rows = "".join(f"{i},{label},{i % 2},0.9\n" for i, label in enumerate(labels))
+    rows = "".join(f"{i},{CLASSES[n]},{CLASSES[i % 2]},0.9\n" for i, n in enumerate(labels))
     (scoring.FOLDER / "predictions.csv").write_text(f"index,actual,predicted,confidence\n{rows}")
-    (scoring.FOLDER / "metrics.json").write_text(json.dumps(SCORES_OF_THREE))
+    (scoring.FOLDER / "scores.csv").write_text(SCORES_OF_THREE)
+    rows = "".join(f"{name},2,0.5,,\n" for name in CLASSES)
+    (scoring.FOLDER / "per_class.csv").write_text(f"{BY_CLASS_HEAD}{rows}")
     model_file.PATH.parent.mkdir()
     model_file.save(model_file.PATH, {"w": np.zeros(1, np.float32)}, DESCRIPTION)
     return tmp_path
@@ -114,7 +120,8 @@ def test_a_failure_in_the_middle_leaves_the_old_figures(
 
 LOSS = "plots/training/plots/metrics/train/loss.tsv"
 TABLE = "plots/evaluation/predictions.csv"
-SCORES = "plots/evaluation/metrics.json"
+SCORES = "plots/evaluation/scores.csv"
+BY_CLASS = "plots/evaluation/per_class.csv"
 MODEL = "models/digits.safetensors"
 HEAD = "index,actual,predicted,confidence\n"
 
@@ -131,25 +138,31 @@ HEAD = "index,actual,predicted,confidence\n"
         (LOSS, "step\tloss\n10\n", "line 2 is '10'"),
         (TABLE, None, "predictions.csv: no such file; `dvc repro evaluate` makes it"),
         (TABLE, HEAD, "predictions.csv: line 2"),
-        (TABLE, f"{HEAD}0,0,0,0.9\n", "not about the test images"),
+        (TABLE, f"{HEAD}0,zero,zero,0.9\n", "not about the test images"),
         (
             TABLE,
-            HEAD + "".join(f"{i},{i % 3},7,0.9\n" for i in range(6)),
-            "class 7, expected 0 to 2",
+            HEAD + "".join(f"{i},{CLASSES[i % 3]},seven,0.9\n" for i in range(6)),
+            "line 2: 0,zero,seven,0.9, expected 0, two of the 3 classes and a confidence",
         ),
-        (SCORES, None, "metrics.json: no such file"),
-        (SCORES, "{", "metrics.json: not the scores"),
-        (SCORES, "{}", "metrics.json: not the scores"),
-        (SCORES, '{"per_class": {"0": 1}}', "metrics.json: not the scores"),
+        (SCORES, None, "scores.csv: no such file; `dvc repro evaluate` makes it"),
+        (SCORES, "", "scores.csv: line 1: columns , expected score,value"),
         (
             SCORES,
-            json.dumps({**SCORES_OF_THREE, "accuracy": "high"}),
-            "metrics.json: not the scores of a network (accuracy is 'high', expected ",
+            "score,value\nimages,6,7\n",
+            "scores.csv: line 2: images,6,7, expected score,value",
         ),
+        (SCORES, "score,value\n", "scores.csv: not the scores of a network (images is missing)"),
         (
             SCORES,
-            json.dumps({**SCORES_OF_THREE, "per_class": {"zero": ONE_CLASS}}),
-            "1 classes, expected 2",
+            SCORES_OF_THREE.replace("accuracy,0.5", "accuracy,high"),
+            "scores.csv: not the scores of a network (accuracy is 'high', expected ",
+        ),
+        (BY_CLASS, None, "per_class.csv: no such file"),
+        (BY_CLASS, f"{BY_CLASS_HEAD}zero,2,0.5,,\n", "1 classes, expected 2"),
+        (
+            BY_CLASS,
+            f"{BY_CLASS_HEAD}zero,2,much,,\n",
+            "per_class.csv: not the scores of a network (zero.precision is 'much', expected ",
         ),
         (MODEL, None, "digits.safetensors: no such file; `dvc repro train` makes it"),
         (MODEL, "", "digits.safetensors: not a safetensors file"),

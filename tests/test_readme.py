@@ -15,6 +15,8 @@ from tests.bench import pages
 TOP = Path(__file__).parents[1]
 PAGES = ["README.md", "README.zh-CN.md"]
 OTHERS = [
+    "CONTRIBUTING.md",
+    "data/own/README.md",
     "SECURITY.md",
     "plots/README.md",
     "stages/README.md",

@@ -40,13 +40,31 @@ def test_scores_of_a_worked_example() -> None:
     ]
 
 
-def test_scores_come_back_from_their_file_as_plain_json(tmp_path: Path) -> None:
-    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+def test_scores_come_back_from_their_files(tmp_path: Path) -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", 'b,"', "c"])
     scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
     assert scoring.read_scores(tmp_path) == scores
-    text = (tmp_path / "metrics.json").read_text()
-    assert json.loads(text) == scores.model_dump()
-    assert text.startswith('{\n  "images": 4,\n  "errors": 2,\n')
+    assert (tmp_path / "per_class.csv").read_text().splitlines() == [
+        "class,images,precision,recall,f1",
+        "a,3,1.0,0.333333,0.5",
+        '"b,""",1,0.5,1.0,0.666667',
+        "c,0,0.0,,0.0",
+    ]
+    assert (tmp_path / "scores.csv").read_text().startswith("score,value\nimages,4\nerrors,2\n")
+    # Each number in it is a column of `dvc exp show`.
+    kept = json.loads((tmp_path / "metrics.json").read_text())
+    assert kept == {"accuracy": 0.5, "errors": 2, "loss": scores.loss}
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        *[(0.0, "0.00%"), (0.97456, "97.46%"), (0.99994, "99.99%"), (0.99996, "99.996%")],
+        *[(0.9999994, "99.9999%"), (0.99999999, "over 99.9999%"), (1.0, "100.00%")],
+    ],
+)
+def test_only_all_is_a_hundred_percent(share: float, text: str) -> None:
+    assert scoring.percent(share) == text
 
 
 def test_a_class_that_never_occurs_has_no_share_and_no_weight() -> None:
@@ -123,13 +141,18 @@ def test_predictions_as_csv(tmp_path: Path) -> None:
     scoring.write(tmp_path, scoring.score(LOGITS, LABELS, ["a", "b", "c"]), result)
     assert (tmp_path / "predictions.csv").read_text() == (
         "index,actual,predicted,confidence\n"
-        "0,0,0,0.700000\n1,1,1,0.800000\n2,0,1,0.600000\n3,0,2,0.500000\n"
+        "0,a,a,0.700000\n1,b,b,0.800000\n2,a,b,0.600000\n3,a,c,0.500000\n"
     )
-    back = scoring.read_predictions(tmp_path, LABELS, num_classes=3)
+    back = scoring.read_predictions(tmp_path, LABELS, ["a", "b", "c"])
     np.testing.assert_array_equal(back.actual, result.actual)
     np.testing.assert_array_equal(back.predicted, result.predicted)
     np.testing.assert_allclose(back.confidence, result.confidence, atol=5e-7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.json",
+        "per_class.csv",
+        "predictions.csv",
+        "scores.csv",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,15 +173,15 @@ def test_predictions_as_csv(tmp_path: Path) -> None:
 )
 def test_a_broken_table_is_named_by_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ScoringError, match=rf"predictions\.csv: {message}"):
-        scoring.read_predictions(put(tmp_path, text), np.array([1]), num_classes=2)
+        scoring.read_predictions(put(tmp_path, text), np.array([1]), ["0", "1"])
 
 
 def test_predictions_of_other_images_or_classes_are_refused(tmp_path: Path) -> None:
     folder = put(tmp_path, "index,actual,predicted,confidence\n0,1,2,0.5\n")
     with pytest.raises(ScoringError, match="not about the test images"):
-        scoring.read_predictions(folder, np.array([0]), num_classes=3)
-    with pytest.raises(ScoringError, match="class 2, expected 0 to 1"):
-        scoring.read_predictions(folder, np.array([1]), num_classes=2)
+        scoring.read_predictions(folder, np.array([0]), ["0", "1", "2"])
+    with pytest.raises(ScoringError, match=r"line 2: 0,1,2,0\.5, expected 0, two of the 2 classes"):
+        scoring.read_predictions(folder, np.array([1]), ["0", "1"])
 
 
 def test_wilsons_interval() -> None:
@@ -168,20 +191,12 @@ def test_wilsons_interval() -> None:
     assert (low, high) == pytest.approx((0.7225, 1.0), abs=1e-3)
 
 
-@pytest.mark.parametrize("key", list(scoring.Scores.model_fields))
+@pytest.mark.parametrize("key", list(scoring.Overall.model_fields))
 def test_scores_without_a_key_are_refused(tmp_path: Path, key: str) -> None:
-    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"]).model_dump()
-    (tmp_path / "metrics.json").write_text(json.dumps({k: scores[k] for k in scores if k != key}))
-    with pytest.raises(ScoringError, match=rf"metrics\.json: .*\({key} is missing\)$"):
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+    scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
+    path = tmp_path / "scores.csv"
+    rows = [row for row in path.read_text().splitlines() if not row.startswith(f"{key},")]
+    path.write_text("\n".join(rows) + "\n")
+    with pytest.raises(ScoringError, match=rf"scores\.csv: .*\({key} is missing\)$"):
         scoring.read_scores(tmp_path)
-
-
-def test_a_wrong_value_deep_down_is_named_in_one_line(tmp_path: Path) -> None:
-    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"]).model_dump()
-    scores["per_class"]["a"]["recall"] = "much"
-    (tmp_path / "metrics.json").write_text(json.dumps(scores))
-    with pytest.raises(
-        ScoringError, match=r"per_class\.a\.recall is 'much', expected .*number"
-    ) as e:
-        scoring.read_scores(tmp_path)
-    assert "\n" not in str(e.value)

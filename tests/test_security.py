@@ -60,7 +60,7 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "params.yaml": lambda: params.load(folder / "params.yaml"),
         "x.idx": lambda: idx.read(folder / "x.idx"),
         "x.png": lambda: pictures.load(folder / "x.png"),
-        "metrics.json": lambda: scoring.read_scores(folder),
+        "scores.csv": lambda: scoring.read_scores(folder),
     }
 
 
@@ -100,15 +100,15 @@ def test_a_parameter_is_no_command(tmp_path: Path) -> None:
     bad = f"$(touch {tmp_path}/was-run); touch {tmp_path}/was-run"
     path = tmp_path / "params.yaml"
     path.write_text(
-        text.replace("tutorial: {}", f"tutorial: {{decode: {{class_names: ['{bad}']}}}}")
+        text.replace("recipes:", f"recipes:\n  bad: {{decode: {{class_names: ['{bad}']}}}}")
     )
     with pytest.raises(params.ParamsError):
         params.load(path)
     names = ", ".join(f"'{bad}{n}'" for n in range(10))
     path.write_text(
-        text.replace("tutorial: {}", f"tutorial: {{decode: {{class_names: [{names}]}}}}")
+        text.replace("recipes:", f"recipes:\n  bad: {{decode: {{class_names: [{names}]}}}}")
     )
-    words = recipe.command(params.load(path), "tutorial")
+    words = recipe.command(params.load(path), "bad")
     assert sum(bad in word for word in words) == 1
     commands = re.findall(r"^ +cmd: (.*)$", (TOP / "dvc.yaml").read_text(), re.MULTILINE)
     assert all(re.fullmatch(r"python -m stages\.\w+", command) for command in commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.shared.files import replacing
 from stages.shared.program import UserError
 
 FOLDER = Path("plots/training")
+NAMES = (
+    *("train/loss", "train/accuracy", "train/learning_rate"),
+    *("validation/loss", "validation/accuracy"),
+)
+# Few, so that `dvc metrics show` fits a terminal, and none with the name of a parameter.
+COMPARED = ("train/loss", "validation/accuracy", "validation/loss")
 
 
 class CurveError(UserError):
@@ -28,16 +36,27 @@ class Series(NamedTuple):
 
 
 class Curves:
-    """Writes curves as they grow, a file each, and the latest values into metrics.json.
+    """Writes the curves of `NAMES` as they grow, a file each, and their latest values.
+
+    Every file is there from the start, without a point: `dvc plots show` would call a run of which
+    no epoch has ended yet, and so no validation, a failure.
 
     Args:
-        folder: what it holds is replaced; the same values give the same bytes.
+        folder: what it holds is replaced; the same values give the same bytes. Those of `COMPARED`
+            are in metrics.json as well.
     """
 
     def __init__(self, folder: Path) -> None:
         from dvclive import Live  # takes 0.3 s, which a reader need not wait for
 
         self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None)
+        self._latest: dict[str, float] = {}
+        self._folder = folder
+        for name in NAMES:
+            path = _file(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"step\t{path.stem}\n", encoding="utf-8")
+        self._summarise()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log one value per curve at this step.
@@ -49,11 +68,26 @@ class Curves:
         self._live.step = step
         for name, value in values.items():
             self._live.log_metric(name, value)
-        self._live.make_summary()  # for `dvc exp show` while the run goes on; 0.1 ms
+        self._latest |= values
+        self._summarise()
 
     def end(self) -> None:
         """Finish the files."""
         self._live.end()
+        self._summarise()
+
+    def _summarise(self) -> None:
+        """Write metrics.json, for `dvc exp show` while the run goes on; 0.1 ms.
+
+        DVCLive's own has every curve in it, and may be read half written.
+        """
+        tree: dict[str, dict[str, float]] = {}
+        for name in COMPARED:
+            if name in self._latest:
+                part, _, what = name.partition("/")
+                tree.setdefault(part, {})[what] = self._latest[name]
+        with replacing(self._folder / "metrics.json") as part_file:
+            part_file.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path, name: str) -> Series:
@@ -67,7 +101,7 @@ def read(folder: Path, name: str) -> Series:
         CurveError: the file is missing, holds other columns or no point, or a value is not a
             finite number.
     """
-    path = folder / "plots/metrics" / f"{name}.tsv"
+    path = _file(folder, name)
     try:
         rows = csv.reader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t")
     except FileNotFoundError:
@@ -92,3 +126,8 @@ def read(folder: Path, name: str) -> Series:
     if not steps:
         raise CurveError(f"{path}: no point, expected one or more")
     return Series(np.array(steps), np.array(values))
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Where DVCLive keeps a curve."""
+    return folder / "plots/metrics" / f"{name}.tsv"

@@ -42,6 +42,7 @@ class Dataset:
         class_names: a name for each label, in order; empty where a label is its own name.
         use: what a network that was trained on it does with a picture; the model card's words.
         origin: where the images come from; the model card's words, Markdown.
+        licence: under what terms they may be used; a sentence.
         limits: what to know about the images and labels; Markdown list items.
         contested: indices of test images whose published label most people do not confirm.
     """
@@ -51,8 +52,15 @@ class Dataset:
     class_names: tuple[str, ...]
     use: str
     origin: str
+    licence: str
     limits: str
     contested: tuple[int, ...] = ()
+
+    @property
+    def training_images(self) -> int | None:
+        """How many there are; None where that is not known."""
+        size = self.files[IDX_FILES[1]].size
+        return None if size is None else size - 8  # bytes of the header; a label takes one
 
 
 def _files(*published: IdxFile) -> dict[str, IdxFile]:
@@ -75,6 +83,7 @@ DATASETS: dict[str, Dataset] = {
 MNIST (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
 1998): digits written by employees of the United States Census Bureau and by high-school students,
 scaled and centred. Each published file is accepted on its SHA-256 alone.""",
+        licence="Yann LeCun and Corinna Cortes hold the copyright; the terms are CC BY-SA 3.0.",
         limits="""\
 - Some labels are contested: of 15 test images the published label was confirmed by two or fewer of
   the five people asked by Northcutt, Athalye and Mueller ("Pervasive Label Errors in Test Sets
@@ -105,6 +114,7 @@ scaled and centred. Each published file is accepted on its SHA-256 alone.""",
         origin="""\
 Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv:1708.07747, 2017): pictures of articles from a shop's
 catalogue, in the form of MNIST's digits. Each published file is accepted on its SHA-256 alone.""",
+        licence="Zalando SE holds the copyright; the terms are the MIT licence.",
         limits="- Each picture is of one article before an even ground, as in a shop.",
     ),
     "own": Dataset(
@@ -112,7 +122,8 @@ catalogue, in the form of MNIST's digits. Each published file is accepted on its
         files=_files(*[IdxFile()] * 4),
         class_names=(),
         use="It tells the classes that it was trained on apart, in pictures",
-        origin="The user's own four IDX files; the pipeline knows nothing more about them.",
+        origin="The user's own images; the pipeline knows nothing more about them.",
+        licence="Their terms are known to the user alone.",
         limits="- What these images do not cover is known only to those who made them.",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -117,6 +117,22 @@ def from_json(kind: type[_Kind], text: str) -> _Kind:
     """
     try:
         return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise RecordError(describe(dict(error.errors()[0]))) from None
+
+
+def validated(kind: type[_Kind], values: Mapping[str, object]) -> _Kind:
+    """Make a record of values that come from outside.
+
+    Args:
+        kind: the record's class.
+        values: by key.
+
+    Raises:
+        RecordError: as `from_json`.
+    """
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
         raise RecordError(describe(dict(error.errors()[0]))) from None
 

@@ -81,7 +81,12 @@ def model(classifier: Classifier) -> onnx.ModelProto:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    helper.set_model_props(whole, {"class_names": json.dumps(about.class_names)})
+    # The names for programs that know nothing of this one, all of it for those that do.
+    properties = {
+        "class_names": json.dumps(about.class_names),
+        "description": about.model_dump_json(),
+    }
+    helper.set_model_props(whole, properties)
     onnx.checker.check_model(whole, full_check=True)
     return whole
 

@@ -182,6 +182,25 @@ def overrides(recipe: Tree, above: str = "") -> dict[str, Any]:
     return flat
 
 
+def recipe_of(train: Tree, recipes: Mapping[str, Tree]) -> str | None:
+    """The recipe by which a network was trained.
+
+    Args:
+        train: the block `train` that it was trained with.
+        recipes: as `Params.recipes`. What a recipe does not state counts as the first states it.
+
+    Returns:
+        The first recipe whose every value is that of the block; None where there is none.
+    """
+    base = next(iter(recipes.values()), {})
+    values = overrides(train)
+    for name, recipe in recipes.items():
+        stated = overrides(_merged(base, recipe).get("train", {}))
+        if stated and all(values.get(key) == value for key, value in stated.items()):
+            return name
+    return None
+
+
 def _read(path: Path) -> Any:
     """What a YAML file holds, as DVC reads it: YAML 1.2, and no key twice.
 

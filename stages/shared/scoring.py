@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from stages.shared import elementary
-from stages.shared.files import Record, RecordError, from_json, replacing
+from stages.shared.files import Record, RecordError, replacing, shortened, validated
 from stages.shared.program import UserError
 
 FOLDER = Path("plots/evaluation")
-_SCORES, _PREDICTIONS = "metrics.json", "predictions.csv"
+_METRICS, _SCORES, _PER_CLASS = "metrics.json", "scores.csv", "per_class.csv"
+_PREDICTIONS = "predictions.csv"
+COMPARED = ("accuracy", "errors", "loss")  # few, so that `dvc metrics show` fits a terminal
 BINS = 15  # of the reliability diagram, as in Guo et al. 2017
 COLUMNS = ["index", "actual", "predicted", "confidence"]
 
@@ -53,8 +57,8 @@ class ClassScores(Record):
     f1: float | None
 
 
-class Scores(Record):
-    """The scores of a network; shares are from 0 to 1.
+class Overall(Record):
+    """The scores of a network over all classes; shares are from 0 to 1.
 
     Attributes:
         images: how many were scored.
@@ -64,7 +68,6 @@ class Scores(Record):
         loss: mean cross-entropy, in nats.
         calibration_error: see `calibrate`.
         macro_f1: mean of the f1 of those classes that have one.
-        per_class: by class name, in the order of the class indices.
     """
 
     images: int
@@ -74,6 +77,15 @@ class Scores(Record):
     loss: float
     calibration_error: float
     macro_f1: float
+
+
+class Scores(Overall):
+    """The scores of a network.
+
+    Attributes:
+        per_class: by class name, in the order of the class indices.
+    """
+
     per_class: dict[str, ClassScores]
 
 
@@ -183,22 +195,46 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, low / (1 + z * z / trials)), min(1.0, high / (1 + z * z / trials))
 
 
+def percent(share: float) -> str:
+    """A share in percent with two digits, or with as many more as tell it from all of them.
+
+    Args:
+        share: 0 to 1; only 1 itself is "100.00%".
+    """
+    for digits in range(2, 6):
+        text = f"{share:.{digits}%}"
+        if share >= 1 or not text.startswith("100."):
+            return text
+    return "over 99.9999%"
+
+
 def write(folder: Path, scores: Scores, result: Predictions) -> None:
-    """Write scores as JSON, and predictions as the CSV that DVC's confusion plot reads.
+    """Write scores and predictions as the files that DVC's metrics and plots read.
 
     Args:
         folder: made if it is not there; each file appears whole or not at all.
-        scores: go to metrics.json.
-        result: goes to predictions.csv.
+        scores: go to scores.csv and per_class.csv, and those that runs are compared by to
+            metrics.json: DVC has a column for each number of it.
+        result: goes to predictions.csv, by the names of the classes.
     """
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for index, (actual, predicted, confidence) in enumerate(zip(*result, strict=True)):
-        writer.writerow([index, actual, predicted, f"{confidence:.6f}"])
+    names = list(scores.per_class)
+    overall = scores.model_dump(include=set(Overall.model_fields))
+    by_class = scores.model_dump(include={"per_class"})["per_class"]
+    compared = {name: overall[name] for name in COMPARED}
     contents = {
-        _PREDICTIONS: table.getvalue(),
-        _SCORES: scores.model_dump_json(indent=2) + "\n",
+        _PREDICTIONS: _csv(
+            COLUMNS,
+            (
+                (index, names[actual], names[predicted], f"{confidence:.6f}")
+                for index, (actual, predicted, confidence) in enumerate(zip(*result, strict=True))
+            ),
+        ),
+        _PER_CLASS: _csv(
+            ["class", *ClassScores.model_fields],
+            ((name, *one.values()) for name, one in by_class.items()),
+        ),
+        _SCORES: _csv(["score", "value"], overall.items()),
+        _METRICS: json.dumps(compared, indent=2) + "\n",
     }
     for name, content in contents.items():
         with replacing(folder / name) as part:
@@ -209,75 +245,114 @@ def read_scores(folder: Path) -> Scores:
     """Read the scores that `write` wrote.
 
     Raises:
-        ScoringError: the file is missing, does not hold scores, or those of fewer than two classes.
+        ScoringError: a file is missing or does not hold scores, or those of fewer than two classes.
     """
     path = folder / _SCORES
-    try:
-        scores = from_json(Scores, _text(path))
-    except RecordError as error:
-        raise ScoringError(f"{path}: not the scores of a network ({error})") from None
-    if len(scores.per_class) < 2:
-        raise ScoringError(f"{path}: {len(scores.per_class)} classes, expected 2 or more")
-    return scores
+    overall = _record(path, Overall, dict(_rows(path, ["score", "value"])))
+    path = folder / _PER_CLASS
+    columns = ["class", *ClassScores.model_fields]
+    per_class = {
+        name: _record(path, ClassScores, dict(zip(columns[1:], cells, strict=True)), f"{name}.")
+        for name, *cells in _rows(path, columns)
+    }
+    if len(per_class) < 2:
+        raise ScoringError(f"{path}: {len(per_class)} classes, expected 2 or more")
+    return Scores(**overall.model_dump(), per_class=per_class)
 
 
 def read_predictions(
-    folder: Path, labels: NDArray[np.integer[Any]], num_classes: int
+    folder: Path, labels: NDArray[np.integer[Any]], class_names: list[str]
 ) -> Predictions:
     """Read the predictions that `write` wrote.
 
     Args:
         folder: where.
         labels: (N,) integers, of the images that the predictions must be about.
-        num_classes: how many classes there are.
+        class_names: in the order of the class indices.
 
     Raises:
         ScoringError: the file is missing, damaged, or about other images or classes.
     """
     path = folder / _PREDICTIONS
-    try:
-        result = _from_csv(_text(path))
-    except _CsvError as error:
-        raise ScoringError(f"{path}: {error}") from None
+    result = _from_rows(path, _rows(path, COLUMNS), class_names)
     if not np.array_equal(result.actual, labels):
         raise ScoringError(f"{path}: not about the test images; `dvc repro evaluate` makes it anew")
-    highest = max(result.actual.max(), result.predicted.max())
-    if highest >= num_classes:
-        raise ScoringError(f"{path}: class {highest}, expected 0 to {num_classes - 1}")
     return result
 
 
-class _CsvError(Exception):
-    """A table that does not hold predictions; its message names the line."""
-
-
-def _from_csv(text: str) -> Predictions:
-    """Read a table of predictions, every value of it checked."""
-    try:
-        header, *rows = csv.reader(io.StringIO(text)) if text else [[]]
-    except csv.Error as error:
-        raise _CsvError(f"not CSV: {error}") from None
-    if header != COLUMNS:
-        raise _CsvError(f"line 1: columns {','.join(header)}, expected {','.join(COLUMNS)}")
+def _from_rows(path: Path, rows: list[list[str]], class_names: list[str]) -> Predictions:
+    """The predictions in a table, every value of it checked."""
     if not rows:
-        raise _CsvError("line 2: no prediction, expected one or more")
+        raise ScoringError(f"{path}: line 2: no prediction, expected one or more")
     actual, predicted, confidence = [], [], []
+    numbers = {name: number for number, name in enumerate(class_names)}
     for index, row in enumerate(rows):
-        try:
-            number, *classes = (int(value) for value in row[:3])
-            probability = float(row[3])
-            whole = len(row) == 4 and number == index and min(classes) >= 0
-        except (ValueError, IndexError):
-            whole = False
-        if not whole or not 0 <= probability <= 1:
-            raise _CsvError(
-                f"line {index + 2}: {','.join(row)}, expected {index}, two class numbers and a "
-                "confidence from 0 to 1"
+        classes = [numbers.get(name, -1) for name in row[1:3]]
+        probability = _value(row[3])
+        if (
+            row[0] != str(index)
+            or min(classes) < 0
+            or not isinstance(probability, float)
+            or not 0 <= probability <= 1
+        ):
+            raise ScoringError(
+                f"{path}: line {index + 2}: {shortened(','.join(row))}, expected {index}, two of"
+                f" the {len(class_names)} classes and a confidence from 0 to 1"
             )
         actual.append(classes[0])
         predicted.append(classes[1])
         confidence.append(probability)
     return Predictions(np.array(actual), np.array(predicted), np.array(confidence))
+
+
+_Kind = TypeVar("_Kind", bound=Record)
+
+
+def _record(path: Path, kind: type[_Kind], cells: Mapping[str, str], above: str = "") -> _Kind:
+    """A record out of the cells of a table; an empty one is None."""
+    try:
+        return validated(kind, {key: _value(cell) for key, cell in cells.items()})
+    except RecordError as error:
+        raise ScoringError(f"{path}: not the scores of a network ({above}{error})") from None
+
+
+def _value(cell: str) -> object:
+    """The number in a cell, or its text if it is none; None if it is empty."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None
+
+
+def _csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV; None is an empty cell."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([columns, *rows])
+    return table.getvalue()
+
+
+def _rows(path: Path, columns: list[str]) -> list[list[str]]:
+    """The rows of a CSV file below its header, each with a cell for each column.
+
+    Raises:
+        ScoringError: the file is missing or no CSV, or its columns are others.
+    """
+    text = _text(path)
+    try:
+        header, *rows = list(csv.reader(io.StringIO(text))) or [list[str]()]
+    except csv.Error as error:
+        raise ScoringError(f"{path}: not CSV: {error}") from None
+    if header != columns:
+        found = shortened(",".join(header))
+        raise ScoringError(f"{path}: line 1: columns {found}, expected {','.join(columns)}")
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            found = shortened(",".join(row))
+            raise ScoringError(f"{path}: line {line}: {found}, expected {','.join(columns)}")
+    return rows
 
 
 def _text(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Draw a digit and watch the network read it: python -m stages.tools.draw
 
-Reads models/digits.onnx and the page in stages/tools/drawing; writes nothing. The page sends what
+Reads models/digits.onnx, or while there is none the one that Git holds, and the page in
+stages/tools/drawing; writes nothing. The page sends what
 is drawn, as grey pixels, while it is drawn; ONNX Runtime reads it here after the preparation that
 stages.tools.predict gives a picture. Nobody but pages of this server, on this machine, is answered.
 """
@@ -29,10 +30,14 @@ import onnxruntime
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.tools import pictures
+from stages.shared import model_file
+from stages.shared.files import from_json
+from stages.shared.model_file import Description
 from stages.tools.pictures import PictureError
+from stages.tools.reading import fitting
 
 MODEL = Path("models/digits.onnx")  # where the stage `export` writes it
+PRETRAINED = model_file.PRETRAINED.with_suffix(".onnx")
 ADDRESS = "127.0.0.1"
 PORT = 8028
 SIDE = 280  # pixels of the square that the page sends, one byte each
@@ -63,12 +68,10 @@ class Network:
     """An exported network in ONNX Runtime, on one thread: a digit takes it a millisecond.
 
     Attributes:
-        image_size: height and width of its images in pixels.
-        class_names: a name for each of its probabilities, in order.
+        description: what it says of itself; `class_names` name its probabilities.
     """
 
-    image_size: tuple[int, int]
-    class_names: list[str]
+    description: Description
 
     def __init__(self, path: Path) -> None:
         """Read what the stage `export` wrote.
@@ -85,13 +88,9 @@ class Network:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-            (images,) = self._session.get_inputs()
-            self.class_names = json.loads(
-                self._session.get_modelmeta().custom_metadata_map["class_names"]
-            )
-            _, height, width = images.shape
-            self.image_size = int(height), int(width)
-            self.probabilities(np.zeros(self.image_size, np.uint8))
+            about = self._session.get_modelmeta().custom_metadata_map["description"]
+            self.description = from_json(Description, about)
+            self.probabilities(np.zeros(self.description.image_size, np.uint8))
         except Exception as error:  # ONNX Runtime's own have no class in common but this
             detail = visible(str(error)).splitlines()[0] if str(error) else type(error).__name__
             raise DrawError(
@@ -109,16 +108,18 @@ class Network:
         """
         (logits,) = self._session.run(["logits"], {"images": image[None]})
         (row,) = softmax(logits.astype(np.float64), axis=1)
-        if row.shape != (len(self.class_names),):
-            raise ValueError(f"{len(row)} logits and {len(self.class_names)} class names")
+        names = self.description.class_names
+        if row.shape != (len(names),):
+            raise ValueError(f"{len(row)} logits and {len(names)} class names")
         return np.asarray(row)
 
     def about(self) -> dict[str, Any]:
         """What the page has to know before anything is drawn."""
-        return {"side": SIDE, "image_size": self.image_size, "class_names": self.class_names}
+        about = self.description
+        return {"side": SIDE, "image_size": about.image_size, "class_names": about.class_names}
 
     def read(self, grey: NDArray[np.uint8]) -> dict[str, Any]:
-        """Read a drawing as `stages.tools.predict` reads a picture.
+        """Read a drawing as `stages.tools.predict` reads a picture; of several digits the largest.
 
         Args:
             grey: uint8 (SIDE, SIDE), dark on light or light on dark.
@@ -129,8 +130,14 @@ class Network:
         Raises:
             PictureError: there is no digit in it.
         """
-        image = pictures.prepare(grey, self.image_size)
+        found = fitting.fit(grey, self.description)
+        image = max(found, key=lambda one: _area(one.box)).pixels
         return {"image": image.tolist(), "probabilities": self.probabilities(image).tolist()}
+
+
+def _area(box: tuple[int, int, int, int]) -> int:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
 
 
 class Server(ThreadingTCPServer):
@@ -303,7 +310,7 @@ def open_browser(url: str) -> None:
 
 def main() -> None:
     arguments = parse()
-    server = Server(arguments.port, Network(MODEL))
+    server = Server(arguments.port, Network(MODEL if MODEL.exists() else PRETRAINED))
     print(f"Draw a digit at {server.url} (Ctrl-C ends it)", flush=True)
     if arguments.browser:
         open_browser(server.url)

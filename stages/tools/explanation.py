@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stages.shared.report.style import BLUE, GREY, PERCENT, WIDTH, picture, style, text_size
+from stages.shared.scoring import percent
 
 MOST = 20  # rows of one figure; nobody reads a taller one
 
@@ -56,7 +57,7 @@ def draw(
             right.tick_params(length=0)
             right.grid(False, axis="x")
             right.set_title(
-                f"{_short(name)}: {class_names[best]}, {row[best]:.2%}",
+                f"{_short(name)}: {class_names[best]}, {percent(float(row[best]))}",
                 size=9, pad=14,
                 parse_math=False,  # a name is no formula, whatever signs stand in it
             )  # fmt: skip

@@ -1,6 +1,7 @@
 """Read the digits in pictures: python -m stages.tools.predict FILE...
 
-Reads pictures, IDX files and models/digits.safetensors; writes to standard output and, where
+Reads pictures, IDX files and models/digits.safetensors, or while there is none the network that Git
+holds; writes to standard output and, where
 --explain names one, a PNG of what the network saw and the probability that it gave each class.
 """
 
@@ -117,8 +118,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         "--model",
         metavar="FILE",
         type=Path,
-        default=model_file.PATH,
-        help=f"the network to use ({model_file.PATH})",
+        default=model_file.default(),
+        help=f"the network to use ({model_file.PATH}; none yet: {model_file.PRETRAINED})",
     )
     parser.add_argument(
         "--explain", metavar="PNG", type=Path, help="draw what the network saw into this file"

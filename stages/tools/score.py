@@ -1,7 +1,7 @@
 """Print the scores of the last run as a table.
 
-Reads plots/evaluation/metrics.json; writes to standard output only. `dvc metrics show` gives the
-same numbers in one line of fifty columns.
+Reads scores.csv and per_class.csv in plots/evaluation; writes to standard output only.
+`dvc metrics show` gives those of them that runs are compared by.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.shared import scoring
-from stages.shared.scoring import Scores
+from stages.shared.scoring import Scores, percent
 
 
 def summary(scores: Scores) -> str:
     """The scores over all classes, in two lines."""
     return (
-        f"accuracy {scores.accuracy:.2%}: {scores.errors:,} of {scores.images:,} test images"
-        f" misread\ntop-2 accuracy {scores.top2_accuracy:.2%}   loss {scores.loss:.4f}"
+        f"accuracy {percent(scores.accuracy)}: {scores.errors:,} of {scores.images:,} test images"
+        f" misread\ntop-2 accuracy {percent(scores.top2_accuracy)}   loss {scores.loss:.4f}"
         f"   calibration error {scores.calibration_error:.4f}"
     )
 
@@ -31,7 +31,7 @@ def main() -> None:
     scores = scoring.read_scores(scoring.FOLDER)
     table = Table("class", "images", "precision", "recall", "F1", box=SIMPLE)
     for name, one in scores.per_class.items():
-        shares = ("-" if x is None else f"{x:.2%}" for x in (one.precision, one.recall, one.f1))
+        shares = ("-" if x is None else percent(x) for x in (one.precision, one.recall, one.f1))
         table.add_row(name, f"{one.images:,}", *shares)
     console = Console(highlight=False)
     console.print(table)

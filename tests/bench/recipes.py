@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from stages.shared import params
+from stages.shared import params, scoring
 from stages.tools.recipe import command as command_of
 from tests.bench import common
 from tests.bench.common import TOP, Side, machine, markdown
@@ -70,7 +70,7 @@ def run(recipe: str, seed: int, path: Path, peer: Peer) -> dict[str, Any]:
     subprocess.run(["git", "reset", "--quiet", "--hard"], cwd=path, check=True)
     command = [*command_of(EVERYTHING, recipe), *more]
     done = subprocess.run(command, cwd=path, check=True, stdout=subprocess.PIPE, text=True)
-    scores = json.loads((path / "plots/evaluation/metrics.json").read_text())
+    scores = scoring.read_scores(path / scoring.FOLDER)
     settings = yaml.safe_load((path / "params.yaml").read_text())["train"]
     size = peer.sizes[settings["network"]]
     images = (TRAINING_IMAGES - settings["validation_images"]) * settings["epochs"]
@@ -83,9 +83,9 @@ def run(recipe: str, seed: int, path: Path, peer: Peer) -> dict[str, Any]:
         "multiply_adds": size["evaluate"],
         "seconds": images / common.images_per_second(done.stdout),
         "torch_epoch_seconds": epoch,
-        "errors": scores["errors"],
-        "accuracy": scores["accuracy"],
-        "calibration_error": scores["calibration_error"],
+        "errors": scores.errors,
+        "accuracy": scores.accuracy,
+        "calibration_error": scores.calibration_error,
         "machine": machine(),
     }
 

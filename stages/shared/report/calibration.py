@@ -30,25 +30,28 @@ def reliability(found: Calibration) -> Figure:
     with style():
         figure = Figure(figsize=(0.8 * WIDTH, 0.85 * WIDTH), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        top.plot([0, 1], [0, 1], color=GREY, linestyle=(0, (5, 4)), linewidth=1)
-        top.text(
-            0.03, 0.01, "as accurate as confident", color=GREY, size=8, va="center",
-            rotation=45, rotation_mode="anchor", transform_rotates_text=True,
+        top.plot(
+            [0, 1], [0, 1], color=GREY, linestyle=(0, (5, 4)), linewidth=1,
+            label="as accurate as confident",
         )  # fmt: skip
         top.errorbar(
             found.confidence[full], accuracy[full], spread, color=BLUE, marker="o", markersize=6,
             linestyle="", elinewidth=1.2, capsize=2.5, clip_on=False, zorder=3,
+            label="images of a bin, 95% interval",
         )  # fmt: skip
+        top.legend(loc="upper left")
         top.set(
-            title=f"Expected calibration error {found.error:.2%}"
-            f" ({images.sum():,} test images, {len(images)} bins)",
+            title=f"How far its confidence can be believed: {images.sum():,} test images in"
+            f" {len(images)} bins\nExpected calibration error {found.error:.2%}",
             ylabel="accuracy", xlim=(0, 1), ylim=(0, 1),
         )  # fmt: skip
         bottom.bar(
             found.edges[:-1], images, np.diff(found.edges), align="edge", color=BLUE,
             edgecolor="white", linewidth=1,
         )  # fmt: skip
-        bottom.set(xlabel="confidence", ylabel="images", yscale="log", ylim=(0.7, None))
+        bottom.set(
+            xlabel="confidence", ylabel="images", yscale="log", ylim=(0.7, 1.4 * images.sum())
+        )
         bottom.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         bottom.minorticks_off()
         for axis in (top.yaxis, bottom.xaxis):

@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.shared.datasets import Dataset
 from stages.shared.model_file import Description
-from stages.shared.scoring import Scores, wilson
+from stages.shared.scoring import Scores, percent, wilson
 
 PATH = Path(
     "plots/README.md"
@@ -23,6 +23,7 @@ def page(
     dataset: Dataset,
     training_images: int,
     about: Description,
+    recipe: str | None,
     found: Scores,
     misread: Collection[int],
 ) -> str:
@@ -32,6 +33,7 @@ def page(
         dataset: what the network was trained on.
         training_images: how many there are, those held out among them.
         about: the network.
+        recipe: the key in `recipes` of params.yaml that it was trained by, if it is one.
         found: its scores on the test images.
         misread: indices of the test images that it misreads.
 
@@ -40,18 +42,19 @@ def page(
     """
     height, width = about.image_size
     low, high = wilson(found.images - found.errors, found.images)
-    recipe = _table(("parameter", "value"), sorted(_flat(about.params)))
+    parameters = _table(("parameter", "value"), sorted(_flat(about.params)))
+    named = f"It is the recipe `{recipe}`. " if recipe else ""
     overall = _table(
         ("score", "value"),
         [
             ("images", f"{found.images:,}"),
             ("mistakes", f"{found.errors:,}"),
-            ("accuracy", f"{found.accuracy:.2%}"),
+            ("accuracy", f"{percent(found.accuracy)}"),
             ("accuracy, 95% interval (Wilson)", f"{low:.2%} to {high:.2%}"),
-            ("right class among the likeliest two", f"{found.top2_accuracy:.2%}"),
+            ("right class among the likeliest two", f"{percent(found.top2_accuracy)}"),
             ("cross-entropy, nats", f"{found.loss:.4f}"),
             ("expected calibration error", f"{found.calibration_error:.2%}"),
-            ("macro F1", f"{found.macro_f1:.2%}"),
+            ("macro F1", f"{percent(found.macro_f1)}"),
         ],
     )
     by_class = _table(
@@ -68,9 +71,9 @@ def page(
     )
     return f"""# Model card: `{about.network}` on {dataset.title}
 
-**{found.accuracy:.2%}** of the {found.images:,} test images are read correctly, {found.errors:,}
-are not. `dvc repro` writes this page and its figures; the weights that they are about,
-`models/digits.safetensors`, are those that `dvc.lock` of the same commit names.
+**{percent(found.accuracy)}** of the {found.images:,} test images are read correctly,
+{found.errors:,} are not. `dvc repro` writes this page and its figures; the weights that they are
+about, `models/digits.safetensors`, are those that `dvc.lock` of the same commit names.
 
 ## Intended use
 
@@ -81,7 +84,7 @@ pictures of another origin.
 
 ## Data
 
-{dataset.origin}
+{dataset.origin} {dataset.licence}
 
 {training_images:,} training images, of which {about.held_out:,} are held out for validation;
 {found.images:,} test images, which are used for no choice.
@@ -90,10 +93,10 @@ pictures of another origin.
 
 ## Recipe
 
-The block `train` of `params.yaml`, as the file of weights holds it. The layers of
+The block `train` of `params.yaml`, as the file of weights holds it. {named}The layers of
 `{about.network}` stand in [networks.py](../stages/shared/network/networks.py).
 
-{recipe}
+{parameters}
 
 ![The loss during training](figures/loss.png)
 
@@ -153,7 +156,7 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%}"
+    return "–" if value is None else percent(value)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stages.shared.report.style import GREY, HEAT, INK, PERCENT, matrix, style, text_size
+from stages.shared.scoring import percent
 
 
 def confusion(
@@ -34,6 +35,7 @@ def confusion(
     scale = Normalize(0, share.max() or 1)
     with style():
         figure, axes = matrix(class_names)
+        figure.set_figheight(0.9 * figure.get_figwidth())  # the scale beside it takes of its width
         axes.imshow(share, cmap=HEAT, norm=scale, zorder=0.5)
         text = text_size(size, len(f"{counts.max()}"))
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -51,11 +53,20 @@ def confusion(
         small = min(8, text_size(size, 3))
         axes.text(size - 0.4, -0.6, "recall", size=small, color=GREY)
         for row in np.flatnonzero(counts.sum(axis=1)):
-            recall = f"{right[row] / counts[row].sum():.1%}"
+            recall = _recall(int(right[row]), int(counts[row].sum()))
             axes.text(size - 0.4, row, recall, size=small, color=GREY, va="center")
         bar = figure.colorbar(ScalarMappable(scale, HEAT), ax=axes, shrink=0.6, aspect=32, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_formatter(PERCENT)
         bar.set_label("mistakes, share of the actual class")
-        axes.set_title(f"{len(actual) - right.sum():,} of {len(actual):,} test images misread")
+        axes.set_title(
+            f"Confusion matrix: {len(actual) - right.sum():,} of {len(actual):,} test images"
+            " misread\nA cell counts the images of a class (row) taken for another (column)"
+        )
     return figure
+
+
+def _recall(right: int, images: int) -> str:
+    """A recall with one digit, or more where it would seem to be perfect and is not."""
+    share = f"{right / images:.1%}"
+    return percent(right / images) if share == "100.0%" and right < images else share

@@ -8,24 +8,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stages.shared.curves import Series
 from stages.shared.report.style import BLUE, PERCENT, VERMILION, WIDTH, style
+from stages.shared.scoring import percent
 
 
 def smooth(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Take the moving average of (N,) values, centred; at the ends over those that there are."""
-    window = min(window, len(values))
+    """Take the moving average of (N,) values, centred.
 
-    def sums(array: NDArray[np.float64]) -> NDArray[np.float64]:
-        # np.convolve leaves long sums to BLAS, which adds in another order on each processor.
-        padded = np.pad(array, (window // 2, (window - 1) // 2))
-        result: NDArray[np.float64] = sliding_window_view(padded, window).sum(axis=1)
-        return result
-
-    return sums(values) / sums(np.ones(len(values)))
+    Near an end it reaches as far to one side as to the other, and so over fewer values: it begins
+    and ends where the values do.
+    """
+    before, after, last = window // 2, (window - 1) // 2, len(values) - 1
+    result = np.empty(len(values))
+    for i in range(len(values)):
+        reach = min(i, last - i)
+        result[i] = values[i - min(before, reach) : i + min(after, reach) + 1].mean()
+    return result
 
 
 def loss_curve(train: Series, validation: Series, window: int) -> Figure:
@@ -43,8 +44,8 @@ def loss_curve(train: Series, validation: Series, window: int) -> Figure:
     smoothed = smooth(train.values, window)
     lowest = min(smoothed.min(), validation.values.min())
     with style():
-        figure, axes = _curves(train, smoothed, validation, window, "{:.3f}")
-        axes.set(title="Loss", ylabel="cross-entropy, nats")
+        figure, axes = _curves(train, smoothed, validation, window, f"{validation.values[-1]:.3f}")
+        axes.set(title="Loss during training", ylabel="cross-entropy, nats")
         if lowest > 0 and train.values.max() >= 10 * np.median(train.values):
             axes.set_yscale("log")
             # Single batches reach far down by chance; on this scale they would take half of it.
@@ -72,10 +73,10 @@ def accuracy_curve(train: Series, validation: Series, window: int) -> Figure:
     """
     floor = min(np.quantile(train.values, 0.1), validation.values.min())
     with style():
-        figure, axes = _curves(
-            train, smooth(train.values, window), validation, window, "{:.2%}", legend="lower right"
-        )
-        axes.set(title="Accuracy", ylabel="images read correctly")
+        reached = percent(float(validation.values[-1]))
+        smoothed = smooth(train.values, window)
+        figure, axes = _curves(train, smoothed, validation, window, reached, legend="lower right")
+        axes.set(title="Accuracy during training", ylabel="images read correctly")
         axes.set_ylim(max(0, floor - (1 - floor)) if floor < 1 else 0.9, 1.002)
         axes.yaxis.set_major_formatter(PERCENT)
     return figure
@@ -86,7 +87,7 @@ def _curves(
     smoothed: NDArray[np.float64],
     validation: Series,
     window: int,
-    value: str,
+    reached: str,
     legend: Literal["upper right", "lower right"] = "upper right",
 ) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, 0.5 * WIDTH), layout="constrained")
@@ -98,7 +99,7 @@ def _curves(
         color=BLUE,
         linewidth=1.8,
         marker="o" if len(train.steps) == 1 else "",  # a line of one point is invisible
-        label=f"training, mean of {min(window, len(train.steps))} points",
+        label=f"training, mean of {min(window, len(train.steps))} points, fewer at the ends",
     )
     axes.plot(
         *validation,
@@ -110,7 +111,7 @@ def _curves(
         markeredgecolor="white",
         clip_on=False,
         zorder=4,
-        label=f"validation, at the end {value.format(validation.values[-1])}",
+        label=f"validation, at the end {reached}",
     )
     axes.set_xlabel("optimizer step")
     axes.set_xlim(0, max(train.steps.max(), validation.steps.max(), 1))

@@ -25,6 +25,7 @@ def draw(
     class_names: list[str],
     result: Predictions,
     window: int,
+    about: str,
 ) -> dict[str, Figure]:
     """Draw every figure.
 
@@ -35,8 +36,9 @@ def draw(
         class_names: in the order of the class indices.
         result: a prediction for each test image.
         window: points in the moving average of the curves.
+        about: data set, network and so on, a line under every figure.
     """
-    return {
+    drawn = {
         "loss": curves.loss_curve(series["train/loss"], series["validation/loss"], window),
         "accuracy": curves.accuracy_curve(
             series["train/accuracy"], series["validation/accuracy"], window
@@ -47,6 +49,9 @@ def draw(
         "hardest": images.hardest(test.images, result, class_names),
         "reliability": calibration.reliability(scoring.calibrate(result)),
     }
+    for figure in drawn.values():
+        style.sign(figure, about)
+    return drawn
 
 
 def write(drawn: Mapping[str, Figure], folder: Path) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stages.shared.report.style import TITLE_SIZE, WIDTH, bare, matrix, picture, style
-from stages.shared.scoring import Predictions
+from stages.shared.scoring import Predictions, percent
 
 _SAMPLES = 16  # of each class
 _HARDEST, _COLUMNS = 15, 5
@@ -92,7 +92,8 @@ def mistakes(
         )
         axes.set_title(
             f"The most confident mistake of each kind: {wrong:,} of {read:,} test images"
-            f" misread, in {kinds} of {size * (size - 1)} ways"
+            f" misread, in {kinds} of {size * (size - 1)} ways\n"
+            "Grey, in the frames: the image of each class most confidently read correctly"
         )
     return figure
 
@@ -116,7 +117,8 @@ def hardest(
     rows = max(1, -(-len(shown) // _COLUMNS))
     with style():
         figure = Figure(figsize=(WIDTH, 0.4 + 1.65 * rows), layout="constrained")
-        title = f"The most confident mistakes: {len(shown)} of {len(wrong):,}"
+        title = f"The most confident mistakes: {len(shown)} of {len(wrong):,} misread test images"
+        title += ", with confidence and number"
         figure.suptitle(title, x=0.01, ha="left", size=TITLE_SIZE)
         grid = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
         for axes in grid:
@@ -125,7 +127,8 @@ def hardest(
             picture(axes, images[index])
             axes.set_title(
                 f"{class_names[actual[index]]} read as {class_names[predicted[index]]}\n"
-                f"{confidence[index]:.2%}, no. {index}",
+                # The table has six digits; 1 there is a little less.
+                f"{percent(min(confidence[index], 1 - 1e-9))}, no. {index}",
                 loc="center", size=8, pad=4,
             )  # fmt: skip
     return figure

@@ -72,6 +72,12 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(part, format="png", metadata={"Software": None})
 
 
+def sign(figure: Figure, about: str) -> None:
+    """Say under a figure what it is about: it may be seen far from the page that says so."""
+    with style():
+        figure.text(0.99, -0.01, about, ha="right", va="top", size=8, color=GREY)
+
+
 def picture(axes: Axes, image: NDArray[np.uint8]) -> None:
     """One image, light on dark, as ink on paper in a pale frame."""
     axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)

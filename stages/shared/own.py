@@ -1,0 +1,194 @@
+"""The user's own images: how many they are, and a folder of pictures made into IDX files.
+
+The pictures of a class lie in a folder of its name, CLASS/FILE.png; or such folders lie in train/
+and in test/, where it matters which picture is for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.shared import digits, idx
+from stages.shared.datasets import IDX_FILES
+from stages.shared.files import GzipError, inflated
+from stages.shared.program import UserError, visible
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # whatever the name says; no other reader
+EVERY = 7  # of a class's pictures, by name, this one is for the test: MNIST has 60,000 and 10,000
+_LONGEST = 1024  # pixels of a side that a network can be made for
+_PARTS = ("train", "test")
+
+
+class OwnError(UserError):
+    """A folder of pictures that is no data set."""
+
+
+class Pictures(NamedTuple):
+    """The pictures in a folder: their files and labels."""
+
+    class_names: list[str]  # in the order of the labels
+    train: list[tuple[Path, int]]
+    test: list[tuple[Path, int]]
+
+
+def pictures(source: str) -> Pictures | None:
+    """Find the pictures in a folder.
+
+    Args:
+        source: as in `download.sources`.
+
+    Returns:
+        What there is, by name; None where it is no folder with folders in it, or has IDX files.
+
+    Raises:
+        OwnError: a class has no picture or holds something else, or none is left for the test.
+        OSError: a folder cannot be read.
+    """
+    folder = Path(source)
+    if not folder.is_dir() or any(path.name.startswith(IDX_FILES) for path in folder.iterdir()):
+        return None
+    names = _folders(folder)
+    if not names:
+        return None
+    if names == sorted(_PARTS):
+        names = _folders(folder / "train")
+        train, test = (_labelled(folder / part, names) for part in _PARTS)
+        unknown = set(_folders(folder / "test")) - set(names)
+        if unknown:
+            raise OwnError(f"{folder / 'test' / min(unknown)}: a class that train/ does not have")
+    else:
+        each = [_labelled(folder, [name], label) for label, name in enumerate(names)]
+        test = [one for pictures in each for one in pictures[EVERY - 1 :: EVERY]]
+        kept = {path for path, _ in test}
+        train = [one for pictures in each for one in pictures if one[0] not in kept]
+    if len(names) < 2:
+        raise OwnError(f"{folder}: {len(names)} folder with pictures, expected one for each class")
+    if not test:
+        raise OwnError(
+            f"{folder}: no picture for the test, expected {EVERY} or more of a class, the last of"
+            " which is, or folders train and test"
+        )
+    return Pictures(names, train, test)
+
+
+def write(found: Pictures, folder: Path) -> None:
+    """Write pictures as the four IDX files, and the names of their classes beside them.
+
+    Args:
+        found: as `pictures` gives it. Transparent parts become white paper; colours become grey.
+        folder: made if it is not there.
+
+    Raises:
+        OwnError: a file is no whole picture of 8 bits, or its size is not that of the first.
+        OSError: a file cannot be read, or the folder not be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    size = _grey(found.train[0][0]).shape
+    for part, (images, labels) in zip(
+        (found.train, found.test), (IDX_FILES[:2], IDX_FILES[2:]), strict=True
+    ):
+        stack = np.empty((len(part), *size), np.uint8)
+        for index, (path, _) in enumerate(part):
+            grey = _grey(path)
+            if grey.shape != size:
+                raise OwnError(
+                    f"{path}: {_in_words(grey.shape)} pixels, expected {_in_words(size)} as"
+                    f" {found.train[0][0]} has"
+                )
+            stack[index] = grey
+        idx.write(folder / images, stack)
+        idx.write(folder / labels, np.array([label for _, label in part], np.uint8))
+    digits.save_class_names(folder, found.class_names)
+
+
+def check_classes(class_names: list[str], num_classes: int) -> None:
+    """Make sure that there are as many classes as params.yaml says.
+
+    Raises:
+        OwnError: there are more or fewer.
+    """
+    if len(class_names) != num_classes:
+        shown = ", ".join(class_names[:10]) + ("..." if len(class_names) > 10 else "")
+        raise OwnError(
+            f"params.yaml: decode.num_classes is {num_classes}, expected {len(class_names)}, as"
+            f" there are folders for {visible(shown)}"
+        )
+
+
+def training_images(source: str) -> int | None:
+    """How many images a source has to train on; None where that cannot be known yet.
+
+    Args:
+        source: as in `download.sources`.
+    """
+    if found := pictures(source):
+        return len(found.train)
+    for path in (Path(source, IDX_FILES[1]), Path(source, f"{IDX_FILES[1]}.gz")):
+        try:
+            with path.open("rb") as file, inflated(file) as plain:
+                head = plain.read(8)
+        except (OSError, GzipError):
+            continue
+        if len(head) == 8 and head[3] == 1:
+            return int.from_bytes(head[4:], "big")
+    return None
+
+
+def _labelled(folder: Path, names: Iterable[str], first: int = 0) -> list[tuple[Path, int]]:
+    """The pictures of some classes, by class and name."""
+    found = []
+    for label, name in enumerate(names, start=first):
+        files = sorted(path for path in _visible(folder / name))
+        if not files:
+            raise OwnError(f"{folder / name}: no picture, expected one or more")
+        for path in files:
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                raise OwnError(f"{path}: expected nothing but pictures: {', '.join(SUFFIXES)}")
+            found.append((path, label))
+    return found
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in _visible(folder) if path.is_dir())
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder, but for what systems hide there; nothing if it is not there."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _grey(path: Path) -> NDArray[np.uint8]:
+    """A picture as uint8 (H, W)."""
+    from PIL import Image, ImageOps  # not needed to count
+
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            if max(picture.size) > _LONGEST:
+                raise OwnError(
+                    f"{path}: {picture.height} x {picture.width} pixels, expected {_LONGEST} at"
+                    " most on a side"
+                )
+            upright = ImageOps.exif_transpose(picture)
+            if upright.has_transparency_data:
+                paper = Image.new("RGBA", upright.size, "white")
+                paper.alpha_composite(upright.convert("RGBA"))
+                upright = paper
+            if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
+                raise OwnError(f"{path}: pixels of the kind {upright.mode}, expected 8 bits each")
+            return np.asarray(upright.convert("L"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise OwnError(f"{path}: not a whole picture") from None
+
+
+def _in_words(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,239 @@
+"""A folder of pictures as a data set, and parameters that do not fit what there is."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from stages import check, decode, download
+from stages.shared import datasets, digits, files, idx, own
+from stages.shared.program import UserError
+from tests.conftest import TOP, Repository
+
+CLASSES = ["circle", "square", "star"]
+PARTS = ("train/", "test/")
+
+
+def paint(path: Path, seed: int, size: tuple[int, int] = (9, 7)) -> np.ndarray:
+    """Write a picture of that height and width, and give its pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def params(**values: object) -> None:
+    tree = yaml.safe_load((TOP / "params.yaml").read_text())
+    tree["download"] = {"dataset": "own", "sources": ["mine"]}
+    tree["decode"]["num_classes"] = 3
+    tree["train"]["validation_images"] = 2
+    for key, value in values.items():
+        block, _, name = key.partition("__")
+        tree[block][name] = value
+    Path("params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of 8 pictures of each class, and params.yaml beside it that names it."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(CLASSES):
+        for index in range(8):
+            paint(Path("mine") / name / f"{index}.png", 10 * number + index)
+    params()
+    return Path("mine")
+
+
+def test_a_folder_for_each_class_becomes_a_data_set(mine: Path) -> None:
+    (mine / "README.md").write_text("about them")
+    (mine / "star/.DS_Store").touch()
+    check.main()
+    download.main()
+    decode.main()
+    assert digits.load_class_names(digits.FOLDER) == CLASSES
+    train, test = (digits.load(digits.FOLDER, part) for part in ("train", "test"))
+    # The seventh of each eight is for the test.
+    assert test.labels.tolist() == [0, 1, 2]
+    assert train.labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7
+    for label, name in enumerate(CLASSES):
+        drawn = [np.asarray(Image.open(mine / name / f"{index}.png")) for index in range(8)]
+        assert np.array_equal(test.images[label], drawn.pop(6))
+        assert np.array_equal(train.images[train.labels == label], drawn)
+
+
+def test_train_and_test_can_be_told_apart(mine: Path) -> None:
+    shutil.rmtree(mine)
+    drawn = {part: paint(mine / f"{part}{name}/1.png", n) for n, part in enumerate(PARTS)
+             for name in CLASSES[:2]}  # fmt: skip
+    params(decode__num_classes=2, train__validation_images=1)
+    check.main()
+    download.main()
+    decode.main()
+    for part in PARTS:
+        found = digits.load(digits.FOLDER, part.removesuffix("/"))
+        assert found.labels.tolist() == [0, 1]
+        assert np.array_equal(found.images[1], drawn[part])
+
+
+def test_names_in_the_parameters_come_first(mine: Path) -> None:
+    params(decode__class_names=["o", "#", "*"])
+    download.main()
+    decode.main()
+    assert digits.load_class_names(digits.FOLDER) == ["o", "#", "*"]
+    # And the names of pictures that are gone do not outlive them.
+    shutil.rmtree(mine)
+    mine.mkdir()
+    for name, array in zip(
+        datasets.IDX_FILES, [np.zeros((3, 4, 5), np.uint8), np.arange(3, dtype=np.uint8)] * 2,
+        strict=True,
+    ):  # fmt: skip
+        idx.write(mine / name, array)
+    params()
+    download.main()
+    decode.main()
+    assert digits.load_class_names(digits.FOLDER) == ["0", "1", "2"]
+
+
+def test_colour_and_transparency_become_grey_on_white(mine: Path) -> None:
+    ink = np.zeros((9, 7, 4), np.uint8)
+    ink[4, 3] = [255, 0, 0, 255]
+    Image.fromarray(ink, "RGBA").save(mine / "circle/0.png")
+    download.main()
+    grey = idx.read(datasets.RAW / datasets.IDX_FILES[0])[0]
+    assert grey[4, 3] == 76  # of red, by ITU-R 601
+    assert (np.delete(grey.ravel(), 4 * 7 + 3) == 255).all()
+
+
+def remove(*paths: Path) -> None:
+    for path in paths:
+        files.remove(path)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "other size": (
+        lambda mine: paint(mine / "square/3.png", 0, (9, 8)),
+        "square/3.png: 9 x 8 pixels, expected 9 x 7 as mine/circle/0.png has",
+    ),
+    "no picture": (
+        lambda mine: (mine / "square/3.png").write_text("<html>"),
+        "square/3.png: not a whole picture",
+    ),
+    "another format": (
+        lambda mine: Image.new("L", (7, 9)).save(mine / "square/3.png", format="EPS"),
+        "square/3.png: not a whole picture",
+    ),
+    "cut short": (
+        lambda mine: (mine / "square/3.png").write_bytes((mine / "star/1.png").read_bytes()[:90]),
+        "square/3.png: not a whole picture",
+    ),
+    "16 bits": (
+        lambda mine: Image.fromarray(np.zeros((9, 7), np.uint16)).save(mine / "square/3.png"),
+        "square/3.png: pixels of the kind I;16, expected 8 bits each",
+    ),
+    "too large": (
+        lambda mine: Image.new("L", (2000, 1)).save(mine / "square/3.png"),
+        "square/3.png: 1 x 2000 pixels, expected 1024 at most on a side",
+    ),
+    "a text": (
+        lambda mine: (mine / "square/notes.txt").touch(),
+        "square/notes.txt: expected nothing but pictures: .png, ",
+    ),
+    "empty": (lambda mine: (mine / "triangle").mkdir(), "triangle: no picture, expected one"),
+    "few": (
+        lambda mine: remove(*mine.glob("*/[01].png")),
+        "mine: no picture for the test, expected 7 or more of a class",
+    ),
+    "one class": (
+        lambda mine: remove(mine / "square", mine / "star"),
+        "mine: 1 folder with pictures, expected one for each class",
+    ),
+    "a class to test alone": (
+        lambda mine: [
+            shutil.move(mine, "all"),
+            shutil.copytree("all", mine / "train"),
+            shutil.copytree("all", mine / "test"),
+            paint(mine / "test/blob/1.png", 0),
+        ],
+        "test/blob: a class that train/ does not have",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_wrong_with_a_folder_is_named(mine: Path, fault: str) -> None:
+    break_it, message = FAULTS[fault]
+    break_it(mine)
+    with pytest.raises(UserError) as raised:
+        download.main()
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_classes_than_the_parameters_say_are_told_at_once(mine: Path) -> None:
+    params(decode__num_classes=10)
+    said = "decode.num_classes is 10, expected 3, as there are folders for circle, square, star"
+    with pytest.raises(UserError, match=said):
+        check.main()
+    download.main()
+    with pytest.raises(UserError, match=said):
+        decode.main()
+    assert mine.exists()
+
+
+def write_idx(mine: Path, zipped: bool) -> None:
+    shutil.rmtree(mine)
+    mine.mkdir()
+    path = mine / datasets.IDX_FILES[1]
+    idx.write(path, np.zeros(50, np.uint8))
+    if zipped:
+        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def test_a_set_too_small_for_validation_is_told_before_it_is_fetched(mine: Path) -> None:
+    def refused(held_out: int, words: str, **values: object) -> None:
+        params(train__validation_images=held_out, **values)
+        said = f"train.validation_images is {held_out}, expected fewer than the {words}"
+        with pytest.raises(UserError, match=said):
+            check.main()
+        params(train__validation_images=held_out - 1, **values)
+        check.main()
+
+    refused(21, "21 training images of mine")
+    for zipped in (False, True):
+        write_idx(mine, zipped)
+        refused(50, "50 training images of mine")
+    refused(60_000, "60000 training images of MNIST", download__dataset="mnist")
+    # Nothing is known of it, so nothing is said.
+    shutil.rmtree(mine)
+    mine.mkdir()
+    assert own.training_images("mine") is None
+    params(train__validation_images=70_000)
+    check.main()
+
+
+@pytest.mark.slow
+def test_a_picture_that_changes_in_its_folder_is_read_again(
+    make_repository: Callable[[], Repository],
+) -> None:
+    repository = make_repository()
+    for number, name in enumerate(CLASSES):
+        for index in range(8):
+            paint(repository.path / f"data/own/{name}/{index}.png", 10 * number + index)
+    repository.set(
+        download__sources=["data/own"], decode__num_classes=3, train__validation_images=2
+    )
+    repository.run("dvc", "repro", "decode")
+    assert repository.run("git", "status", "--porcelain", "data").stdout == ""
+    drawn = paint(repository.path / "data/own/circle/0.png", 99)
+    said = repository.run("dvc", "repro", "decode").stdout
+    assert "Running stage 'decode'" in said
+    found = digits.load(repository.path / digits.FOLDER, "train")
+    assert np.array_equal(found.images[0], drawn)
