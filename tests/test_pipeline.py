@@ -163,8 +163,10 @@ def test_the_first_source_is_a_folder_or_the_run_stops_in_words(
 
 
 def test_a_pipe_among_the_own_images_holds_nobody_up(finished: Repository, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "train-labels-idx1-ubyte")
-    finished.set(download__sources=[str(tmp_path)])
+    own = tmp_path / "own"  # beside the repository, which lies in the same folder
+    own.mkdir()
+    os.mkfifo(own / "train-labels-idx1-ubyte")
+    finished.set(download__sources=[str(own)])
     assert "with train-labels-idx1-ubyte in it, expected nothing but files" in refused(finished)
 
 
