@@ -119,7 +119,7 @@ setup: .venv/.ready .venv/.path .dvc/plots/page.html ## make .venv and install w
 # With this, `python stages/train.py` finds its modules as `python -m stages.train` does.
 .venv/.path: .venv/.ready
 	@.venv/bin/python -c 'import pathlib, sysconfig; \
-	pathlib.Path(sysconfig.get_path("purelib"), "stages.pth").write_text("../../../..\n")' > $@
+	pathlib.Path(sysconfig.get_path("purelib"), "stages.pth").write_text(f"{pathlib.Path.cwd()}\n")' > $@
 
 # With this, the pages of dvc plots need no network.
 .dvc/plots/page.html: .venv/.ready stages/tools/page.py stages/tools/page.html
