@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -356,15 +357,20 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the tool as a person at a machine without a screen."""
+@contextmanager
+def command(folder: Path, *words: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The tool as at a machine without a screen; it ends with the test, if not before."""
     screens = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
     kept = {key: value for key, value in os.environ.items() if key not in screens}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "stages.tools.draw", *words],
         cwd=folder, env={**kept, **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    ) as tool:  # fmt: skip
+        try:
+            yield tool
+        finally:
+            tool.kill()
 
 
 def test_ctrl_c_ends_it_in_a_line(project: Path) -> None:
