@@ -268,8 +268,9 @@ def predicted(
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
     # `false` reads nothing at all; the message is written to a closed pipe.
-    command = f"{sys.executable} -m stages.tools.predict --help | false; echo ${{PIPESTATUS[0]}}"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    command = '"$0" -m stages.tools.predict --help | false; echo ${PIPESTATUS[0]}'
+    words = ["bash", "-c", command, sys.executable]
+    result = subprocess.run(words, capture_output=True, text=True)
     assert result.stdout.strip() in ("0", "141")
     assert result.stderr == ""
 
@@ -277,7 +278,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 def test_the_command_line() -> None:
     arguments = predict.parse(["a.png", "b.png"])
     assert arguments.files == [Path("a.png"), Path("b.png")]
-    assert arguments.model == Path("models/digits.safetensors")
+    assert arguments.model == model_file.default()
     assert not arguments.json
     with pytest.raises(SystemExit):
         predict.parse([])
