@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +36,17 @@ def spoil(repository: Repository) -> None:
 
 def test_the_committed_result_says_nothing(finished: Repository) -> None:
     assert said(finished, "--strict") == (0, "")
+
+
+def test_dvc_is_found_where_path_does_not_name_it(finished: Repository) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.tools.same", "--strict"],
+        cwd=finished.path,
+        env={**os.environ, "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_other_bytes_are_named_by_stage_and_file(finished: Repository) -> None:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def damaged() -> list[str]:
     """
     with tempfile.TemporaryDirectory() as memory:
         done = subprocess.run(
-            ["dvc", "status", "--json"],
+            [sys.executable, "-m", "dvc", "status", "--json"],
             env={**os.environ, "DVC_SITE_CACHE_DIR": memory},
             capture_output=True,
             text=True,
@@ -72,7 +73,8 @@ def damaged() -> list[str]:
 
 def rotten_copies() -> list[Path]:
     """The files of DVC's cache whose name, which is the MD5 of their content, is not that."""
-    done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = []
     for path in sorted(Path(done.stdout.strip()).glob("files/md5/??/*")):
         content = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
