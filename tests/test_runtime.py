@@ -171,6 +171,18 @@ def test_operations_are_those_of_ieee_754() -> None:
     assert (1 / var).numpy().tolist() == (np.float32(1) / x).tolist()
 
 
+def test_no_process_idles_beside_this_one_and_kernels_compile_in_threads() -> None:
+    """Where an idle worker of a pool is killed, its parent never ends."""
+    code = (
+        "from stages.shared.network import runtime; import os, pathlib;"
+        " tasks = pathlib.Path('/proc/self/task').glob('*/children');"
+        " print([path.read_text() for path in tasks if path.read_text()],"
+        " runtime.jt.flags.use_parallel_op_compiler > 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True)
+    assert done.stdout == "[] True\n", done.stderr
+
+
 @pytest.mark.slow
 def test_a_cache_that_was_moved_is_no_success_without_a_result(tmp_path: Path) -> None:
     """Jittor builds a part of it again and then ends the process, as if all had been done."""

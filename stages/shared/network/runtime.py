@@ -188,6 +188,23 @@ def _is_whole(path: Path) -> bool:
     return path.stat().st_size >= start + size * count
 
 
+def _avoid_processes() -> None:
+    """Keep Jittor from starting its pool of processes, with which it compiles its core.
+
+    `_build` does that elsewhere. Here they would idle as long as this process runs, and where one
+    of them is killed (memory ran out, say) the end of this one would wait for ever.
+    """
+    os.environ["DISABLE_MULTIPROCESSING"] = "1"
+    threads = os.environ.get("use_parallel_op_compiler")
+    import jittor_utils  # noqa: F401
+
+    # It turns off the threads that compile kernels as well.
+    if threads is None:
+        os.environ.pop("use_parallel_op_compiler", None)
+    else:
+        os.environ["use_parallel_op_compiler"] = threads
+
+
 def _is_built() -> bool:
     """Whether Jittor's core stands in its cache, for this compiler, Python and CPU."""
     import jittor_utils
@@ -218,7 +235,7 @@ def _build() -> str | None:
     with tempfile.NamedTemporaryFile("w", prefix="jittor-", suffix=".log", delete=False) as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "import jittor"],
-            env={**os.environ, "log_silent": "0"},
+            env={**os.environ, "log_silent": "0", "DISABLE_MULTIPROCESSING": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,  # universal newlines: Jittor ends its own progress lines with \r
@@ -254,6 +271,7 @@ def _start() -> None:
     cache = _find_cache()
     _remove_cut_libraries(cache)
     _avoid_spaces(cache)
+    _avoid_processes()
     if _is_built():
         return
     log = _build()
@@ -279,10 +297,6 @@ def _load_utilities() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-# Jittor compiles in processes of its own, which must not outlive this one, nor speak, at Ctrl-C.
-os.register_at_fork(
-    after_in_child=lambda: signal.signal(signal.SIGINT, lambda *_: os._exit(1)),
-)
 _cuda = cuda.find()
 try:
     _start()
