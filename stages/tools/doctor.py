@@ -232,6 +232,15 @@ def picture(found: list[Python]) -> list[tuple[str, str]]:
         found: the interpreters, as `pythons` gives them.
     """
     rows = [("machine", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")]
+    asked = os.environ.get("OMP_NUM_THREADS")
+    rows.append(
+        (
+            "  threads",
+            f"{asked}, as OMP_NUM_THREADS says"
+            if asked
+            else "one for each core that others leave; OMP_NUM_THREADS=N says how many",
+        )
+    )
     for python in found:
         note = "" if python.fits else " - Jittor needs 3.10 to 3.12"
         rows.append(("Python", f"{python.version} at {python.path}{note}"))

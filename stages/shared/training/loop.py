@@ -19,6 +19,7 @@ from stages.shared.training import augmentation, schedules
 from stages.shared.training.checkpoints import Checkpoints
 from stages.shared.training.events import Epoch, Event, Resumed, Step
 from stages.shared.training.state import State
+from stages.shared.training.threads import Threads
 
 _VALIDATED_AT_ONCE = 500  # images; bounds the memory and has no influence on the result
 _AUGMENT = 1  # sets what is drawn from (seed, step, this) apart from other uses of the seed
@@ -85,8 +86,9 @@ def _train(state: State, batches: Batches) -> Iterator[Step]:
     """Run the optimizer steps of one epoch."""
     settings, network = state.settings, state.classifier.network
     network.train()
-    window = _Window()
+    threads, window = Threads(), _Window()
     for images, labels in batches:
+        threads.settle()
         state.optimizer.lr = schedules.learning_rate(
             settings.schedule, settings.learning_rate, state.step, state.steps
         )
