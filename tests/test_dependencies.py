@@ -30,7 +30,7 @@ FLOORS = [
     ["stages.shared.network"],
     ["stages.shared.network.kernels"],
     ["stages.shared.network.runtime"],
-    ["stages.shared.network.cuda"],
+    ["stages.shared.network.cuda", "stages.shared.network.libraries"],
     ["stages.shared"],
     ["stages.shared.params"],
     ["stages.shared.files"],

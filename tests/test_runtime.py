@@ -136,24 +136,6 @@ def test_a_home_that_was_given_once_is_not_remembered(
         assert os.environ["JITTOR_HOME"] == str(tmp_path)
 
 
-def test_half_a_library_is_taken_away(tmp_path: Path) -> None:
-    folder = tmp_path / "jt1/jit"
-    folder.mkdir(parents=True)
-    whole, cut, empty, new = (folder / f"{name}.so" for name in ("whole", "cut", "empty", "new"))
-    subprocess.run(["g++", "-shared", "-x", "c++", "-", "-o", whole], input=b"int x;", check=True)
-    content = whole.read_bytes()
-    cut.write_bytes(content[:-1])
-    empty.touch()
-    new.write_bytes(content[:-1])
-    replaced = folder / "replaced.so"
-    replaced.mkdir()
-    (replaced / "file").touch()
-    for path in (whole, cut, empty, replaced):
-        os.utime(path, (0, 0))
-    runtime._remove_cut_libraries(tmp_path)
-    assert sorted(path.stem for path in folder.iterdir()) == ["new", "whole"]
-
-
 @pytest.mark.slow
 def test_operations_are_those_of_ieee_754() -> None:
     """A number too small for all bits of a float is not rounded to zero, nor is a sum reordered."""

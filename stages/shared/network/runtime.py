@@ -7,7 +7,6 @@ start it another way. Run as a program, it builds the core and says where it wil
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -15,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stages.shared.files import remove
-from stages.shared.network import cuda
+from stages.shared.network import cuda, libraries
 from stages.shared.network.cuda import Cuda
 from stages.shared.program import UserError, run
-
-_SETTLED = 60.0  # seconds after its last change; no linker takes as long for a library
-# Where an ELF header of 64 bits has its section table's start, and its entries' size and number.
-_SECTION_TABLE = (0x28, 0x30), (0x3A, 0x3C), (0x3C, 0x3E)
 
 
 class JittorError(UserError):
@@ -164,28 +157,13 @@ def _find_cache() -> Path:
     return homes["JITTOR_HOME"] / ".cache" / "jittor"
 
 
-def _remove_cut_libraries(cache: Path) -> None:
-    """Take away what a killed compiler or a full disk left of a library; Jittor builds it again.
+def _remove_damaged_libraries() -> None:
+    """See to it that Jittor loads no library that is damaged; it compiles them again."""
+    import jittor_utils
 
-    To load half a library ends the process without a word.
-    """
-    for path in cache.glob("jt*/**/*.so"):
-        # Another process may be writing one at this moment, or do the same as this one.
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime < time.time() - _SETTLED and not _is_whole(path):
-                remove(path)
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a library (ELF, 64 bits) reaches as far as its section table, which comes last."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(64)
-    if len(head) < 64 or head[:4] != b"\x7fELF":
-        return False
-    start, size, count = (int.from_bytes(head[a:b], "little") for a, b in _SECTION_TABLE)
-    return path.stat().st_size >= start + size * count
+    folder = Path(jittor_utils.cache_path)
+    for path in libraries.check(folder):
+        print(f"{path} was damaged; it is built again", file=sys.stderr)
 
 
 def _avoid_processes() -> None:
@@ -269,9 +247,9 @@ def _start() -> None:
     # An nvcc without a driver or a runtime breaks Jittor's import, and it looks for one itself.
     os.environ["nvcc_path"] = _cuda.nvcc or ""
     cache = _find_cache()
-    _remove_cut_libraries(cache)
     _avoid_spaces(cache)
     _avoid_processes()
+    _remove_damaged_libraries()
     if _is_built():
         return
     log = _build()
@@ -301,7 +279,7 @@ _cuda = cuda.find()
 try:
     _start()
     _load_utilities()
-except UserError as fault:
+except (UserError, OSError) as fault:
     # This runs at import, outside of any stage's main().
     raise SystemExit(f"error: {fault}") from None
 
