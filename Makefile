@@ -95,6 +95,7 @@ PEERS := torch jax tensorflow
 bench: setup .venv/.tests $(PEERS:%=.venv.%/.ready) ## time it all, in turns with PyTorch, JAX and TensorFlow (15 minutes)
 	@$(IN_VENV) python -m tests.bench.comparison --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
+	@$(IN_VENV) python -m tests.bench.neighbours --json tests/bench/neighbours.json
 	@$(IN_VENV) python -m tests.bench.pages
 
 pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them
