@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from stages.shared.report import style
 from stages.tools import sweep
 from stages.tools.sweep import Experiment
 from tests.conftest import Repository
@@ -73,7 +74,7 @@ def test_a_cell_is_the_mean_over_seeds_and_is_empty_where_nobody_tried() -> None
 @pytest.mark.parametrize("key", ["train.seed", "train.learning_rate", "train.network"])
 def test_two_that_differ_in_one_thing_are_drawn(key: str, tmp_path: Path) -> None:
     two = [Experiment(str(value), {key: value}, 0.9) for value in (1, 2)]
-    sweep.save(sweep.draw(two), tmp_path / "sweep.png")
+    style.save(sweep.draw(two), tmp_path / "sweep.png")
     with Image.open(tmp_path / "sweep.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 10
 
