@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +47,35 @@ def test_the_seed_decides_what_is_held_out() -> None:
     first, again, other = (digits.held_out(1000, 100, seed) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_an_order_is_not_in_the_memory_of_the_process() -> None:
+    count = 3_000_000  # 12 MB
+    tracemalloc.start()
+    try:
+        held_out = digits.held_out(count, 1000, seed=0)
+        order = digits.shuffled(count, held_out, seed=0, epoch=0)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(order) == count - 1000
+    assert most < 1_000_000
+
+
+def test_an_order_is_numpys_own_shuffle() -> None:
+    order = np.arange(20_000, dtype=np.uint32)
+    np.random.default_rng((3, 5)).shuffle(order)
+    assert np.array_equal(digits.shuffled(20_000, NONE, seed=3, epoch=5), order)
+
+
+def test_a_full_disk_is_told_before_a_page_is_missing() -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "from stages.shared import digits; digits.held_out(1000, 10, 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1  # by an OSError, not by a signal
+    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{Path.cwd()}'"
 
 
 def test_nothing_left_to_train_on_is_refused() -> None:

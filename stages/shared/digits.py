@@ -1,13 +1,16 @@
 """The decoded arrays: whether they are a data set, and how they are split and cut into batches.
 
 Whole batches are cut out of uint8 arrays that stay on disk, mapped: no worker processes, no loop
-over images. Each order is drawn from (seed, epoch) alone, so that any epoch can be begun anew.
+over images. Each order is drawn from (seed, epoch) alone, so that any epoch can be begun anew. It
+lies in a mapped file as well: what the process holds itself does not grow with the data.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.files import shortened
+from stages.shared.files import naming, shortened
 from stages.shared.program import UserError
 
 Images = NDArray[np.uint8]
@@ -190,16 +193,13 @@ def held_out(count: int, validation: int, seed: int) -> Indices:
             f"params.yaml: train.validation_images is {validation},"
             f" expected fewer than the {count} images there are"
         )
-    order = np.arange(count, dtype=np.uint32)
+    order = _counted(count)
     np.random.default_rng((seed, _SPLIT)).shuffle(order)
     return np.sort(order[:validation])
 
 
 def shuffled(count: int, held_out: Indices, seed: int, epoch: int) -> Indices:
     """Draw the order in which an epoch sees the images.
-
-    It is made anew for each epoch and in place: with millions of images, one array of indices is
-    all that is ever in memory.
 
     Args:
         count: how many images there are.
@@ -208,14 +208,37 @@ def shuffled(count: int, held_out: Indices, seed: int, epoch: int) -> Indices:
         epoch: its number, from 0.
 
     Returns:
-        uint32 (count - len(held_out),): every other index once.
+        uint32 (count - len(held_out),): every other index once; mapped, as `_counted` says.
+
+    Raises:
+        OSError: the disk has no room for it.
     """
-    order = np.arange(count - len(held_out), dtype=np.uint32)
+    order = _counted(count - len(held_out))
     skipped = held_out - np.arange(len(held_out), dtype=np.uint32)
     for start in range(0, len(order), _CHUNK):
         chunk = order[start : start + _CHUNK]
         chunk += np.searchsorted(skipped, chunk, side="right").astype(np.uint32)
     np.random.default_rng((seed, epoch)).shuffle(order)
+    return order
+
+
+def _counted(count: int) -> Indices:
+    """0 to `count` - 1 in a file without a name, which ends with the array.
+
+    The file lies in the working directory: where the data has room, four bytes more for each image
+    have it too, while the system's folder for such files is memory on many machines.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    folder = Path.cwd()
+    with naming(folder), tempfile.TemporaryFile(dir=folder) as file:
+        # Mapped pages that find no room on the disk would end the process without a word.
+        os.posix_fallocate(file.fileno(), 0, 4 * count)
+        # A plain array over the mapping: NumPy shuffles its own subclasses by the slow way.
+        order = np.asarray(np.memmap(file, np.uint32, "r+", shape=(count,)))
+    for start in range(0, count, _CHUNK):
+        order[start : start + _CHUNK] = np.arange(start, min(start + _CHUNK, count))
     return order
 
 

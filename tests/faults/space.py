@@ -54,7 +54,8 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        wrong = small.refused(done, name.split("/")[0], "Jittor")
+        # An epoch's order has no name; its folder is named.
+        wrong = small.refused(done, name.split("/")[0], "Jittor", f"'{repository.path}'")
         left = [path.name for path in repository.path.rglob(".*.part")]
         if wrong or left:
             yield Trial(what, "lost", wrong or f"left behind: {left}")

@@ -1,0 +1,54 @@
+"""Data that is larger than the memory that the process may have."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench import pipeline
+from tests.conftest import Repository
+
+pytestmark = [pytest.mark.slow, pytest.mark.scale]
+
+LIMIT = 256 << 20  # bytes of the process's own; starting Jittor takes 200 million of them
+TIMES = 400  # the thousand images in 314 million bytes
+
+
+def limited(code: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with a limit to what it may have besides mapped files.
+
+    One thread: each has a stack, which counts too.
+    """
+    return subprocess.run(
+        [sys.executable, *code],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT)),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_data_larger_than_memory_is_decoded_and_trained_on(
+    finished: Repository, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    count = pipeline.repeat(finished.path / "data/raw", large / "data/raw", TIMES)
+    shutil.copy(finished.path / "params.yaml", large)
+    images = large / "data/raw/train-images-idx3-ubyte"
+    assert images.stat().st_size > LIMIT
+    whole = limited(["-c", f"open({str(images)!r}, 'rb').read()"], large)
+    assert "MemoryError" in whole.stderr
+    for stage in ("decode", "train"):
+        done = limited(["-m", f"stages.{stage}"], large)
+        assert done.returncode == 0, done.stderr
+    assert re.search(r"epoch 1: validation loss 0\.\d+, accuracy 9\d", done.stdout)
+    assert count == 400_000
+    shutil.rmtree(large)  # it is too large to be kept with what tests leave
