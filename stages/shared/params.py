@@ -99,6 +99,12 @@ class Train(Record):
     seed: int = Field(ge=0, lt=2**31)
     device: Device
     log_every: Count
+    workers: int = Field(ge=1, le=1000)
+    hosts: str = Field(max_length=2000)
+
+    def shape(self) -> Tree:
+        """What shapes the result but for rounding: all but where the work is done."""
+        return self.model_dump(exclude={"workers", "hosts"})
 
 
 class Evaluate(Record):
