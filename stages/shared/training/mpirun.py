@@ -142,11 +142,11 @@ def start(count: int, hosts: str) -> None:
             before(number, frame)
 
     signal.signal(signal.SIGINT, stop)
-    said = _pass_on(process)
+    said, own = _pass_on(process)
     code = process.wait()
     signal.signal(signal.SIGINT, before)
     if code:
-        _fail(code, said)
+        _fail(code, said, own)
 
 
 def _end_with_parent() -> None:
@@ -157,31 +157,37 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _pass_on(process: subprocess.Popen[bytes]) -> bool:
+def _pass_on(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
     """Print what the workers say on standard error, but what many of them say only once.
 
     Returns:
-        Whether one of them has said what is wrong.
+        Whether one of them has said what is wrong; and what mpirun has said first, which stands
+        between two lines of dashes and is not printed.
     """
     assert process.stderr is not None
     errors: set[bytes] = set()
+    own: list[str] = []
+    within = False
     for line in process.stderr:
-        if line.startswith(b"error: "):
-            if line in errors:
-                continue
-            errors.add(line)
-        sys.stderr.buffer.write(line)
-        sys.stderr.buffer.flush()
-    return bool(errors)
+        if line.startswith(b"-" * 50):
+            within = not within
+        elif within:
+            own.append(line.decode(errors="replace").strip())
+        elif line not in errors:
+            if line.startswith(b"error: "):
+                errors.add(line)
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+    return bool(errors), " ".join(" ".join(own).split())[:300]
 
 
-def _fail(code: int, said: bool) -> NoReturn:
+def _fail(code: int, said: bool, own: str) -> NoReturn:
+    """End with the reason of the worker that died first."""
     if said:
         raise SystemExit(1)
-    if code - 128 in set(signal.Signals):
-        name = signal.Signals(code - 128).name
-        raise WorkersError(f"a worker was ended by {name}, and so the others were stopped")
-    raise WorkersError(f"the workers have ended with code {code} before the training was done")
+    if code < 0:
+        own = f"mpirun was ended by {signal.Signals(-code).name}"
+    raise WorkersError(f"the workers were stopped: {own or f'mpirun ended with code {code}'}")
 
 
 @contextlib.contextmanager
