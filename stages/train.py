@@ -13,15 +13,27 @@ from stages.shared.program import run
 from stages.shared import curves, digits, model_file, params
 from stages.shared.model_file import Description
 from stages.shared.network import classifier, runtime
-from stages.shared.training import checkpoints, loop
+from stages.shared.network.workers import Workers
+from stages.shared.params import Train
+from stages.shared.training import checkpoints, loop, mpirun
 from stages.shared.training.progress import Display
 
 
 def main() -> None:
     settings = params.load().train
-    written = curves.Curves(curves.FOLDER)  # first, as `dvc plots show` looks for them from now on
-    device = runtime.use(settings.device, settings.seed)
-    print(f"training on {device.name}: {device.reason}")
+    if settings.workers > 1 and not mpirun.is_worker():
+        mpirun.start(settings.workers, settings.hosts)
+        return
+    with mpirun.joined(settings.workers) as team:
+        train(settings, team)
+
+
+def train(settings: Train, team: Workers) -> None:
+    if team.rank == 0:
+        written = curves.Curves(curves.FOLDER)  # `dvc plots show` looks for them from now on
+    device = runtime.use("cpu" if team.count > 1 else settings.device, settings.seed)
+    reason = device.reason if team.count == 1 else f"{team.count} workers share each batch"
+    print(f"training on {device.name}: {reason}")
     class_names = digits.load_class_names(digits.FOLDER)
     data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
@@ -33,12 +45,17 @@ def main() -> None:
         mean=mean,
         std=std,
         held_out=len(held_out),
-        params=settings.model_dump(),
+        params=settings.shape(),
         versions=runtime.versions(),
     )
     learner = classifier.build(description)
     facts = {"device": device.name, **description.model_dump()}
     run_id = checkpoints.fingerprint(facts, sorted(digits.FOLDER.glob("train-*.npy")))
+    mpirun.agree(team, run_id)
+    if team.rank > 0:
+        for _ in loop.fit(learner, data, held_out, settings):
+            pass
+        return
     kept = checkpoints.Checkpoints(checkpoints.FOLDER, run_id)
     for other in kept.others():
         print(f"not used: {other}, a checkpoint of other parameters, data or code")

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,8 +242,20 @@ def _counted(count: int) -> Indices:
     return order
 
 
-def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Images, Labels]]:
+def _whole(images: int) -> slice:
+    return slice(0, images)
+
+
+def batches(
+    digits: Digits, indices: Indices, size: int, part: Callable[[int], slice] = _whole
+) -> Iterator[tuple[Images, Labels]]:
     """Cut `indices` into batches, in the order given.
+
+    Args:
+        digits: images and labels.
+        indices: of the images that are wanted.
+        size: images in a batch.
+        part: which of a batch of so many images are wanted, where it is not all of them.
 
     Yields:
         uint8 images (n, H, W) and uint8 labels (n,), in memory; n is `size` except for the last
@@ -253,6 +265,7 @@ def batches(digits: Digits, indices: Indices, size: int) -> Iterator[tuple[Image
     room = np.empty((min(size, len(indices)), *digits.image_size), np.uint8)
     for start in range(0, len(indices), size):
         chosen = indices[start : start + size]
+        chosen = chosen[part(len(chosen))]
         images = room[: len(chosen)]
         # Other modes of take() copy by way of a buffer.
         np.take(digits.images, chosen, axis=0, out=images, mode="clip")

@@ -99,6 +99,23 @@ class Train(Record):
     seed: int = Field(ge=0, lt=2**31)
     device: Device
     log_every: Count
+    workers: int = Field(ge=1, le=1000)
+    hosts: str = Field(max_length=2000)
+
+    @model_validator(mode="after")
+    def _workers_compute(self) -> Train:
+        if self.workers > 1 and self.device == "cuda":
+            raise ValueError("workers is more than 1 with device cuda, expected auto or cpu")
+        if self.workers > self.batch_size:
+            raise ValueError(
+                f"workers is {self.workers}, expected no more than the batch_size of"
+                f" {self.batch_size}"
+            )
+        return self
+
+    def shape(self) -> Tree:
+        """What shapes the result but for rounding: all but where the work is done."""
+        return self.model_dump(exclude={"workers", "hosts"})
 
 
 class Evaluate(Record):

@@ -283,6 +283,8 @@ except (UserError, OSError) as fault:
     # This runs at import, outside of any stage's main().
     raise SystemExit(f"error: {fault}") from None
 
+# In an MPI job Jittor would want a module of its own, which `workers` does without.
+_size = os.environ.pop("OMPI_COMM_WORLD_SIZE", None)
 try:
     import jittor as jt
     from jittor import nn
@@ -294,6 +296,9 @@ except OSError as fault:  # it writes to its cache as it starts
     raise SystemExit(
         f"error: Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
     ) from None
+
+if _size is not None:
+    os.environ["OMPI_COMM_WORLD_SIZE"] = _size
 
 # Jittor compiles kernels with -Ofast, which leaves much to the compiler: in which order to add,
 # whether to divide by an approximation (of which Intel's and AMD's are not the same), where to fuse

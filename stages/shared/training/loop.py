@@ -10,9 +10,10 @@ import numpy as np
 
 from stages.shared import digits
 from stages.shared.digits import Digits, Images, Indices, Labels
-from stages.shared.network import kernels
+from stages.shared.network import kernels, workers
 from stages.shared.network.classifier import Classifier
 from stages.shared.network.runtime import jt
+from stages.shared.network.workers import Part
 from stages.shared.params import Train
 from stages.shared.program import UserError
 from stages.shared.training import augmentation, schedules
@@ -46,7 +47,8 @@ def fit(
     """Train a network in place, and tell how it goes.
 
     Everything random in an epoch is drawn from the seed and the epoch's number, so that an epoch
-    after a checkpoint is the epoch that would have been.
+    after a checkpoint is the epoch that would have been. Where several workers train one network,
+    each calls this with the same arguments, and the events of all are the same.
 
     Args:
         classifier: with fresh weights; its network ends in evaluation mode, with the weights of
@@ -55,7 +57,8 @@ def fit(
         held_out: indices of the images to score after each epoch, ascending; the others are
             trained on.
         settings: the hyperparameters.
-        checkpoints: where each epoch is kept, and where an earlier run may have stopped.
+        checkpoints: where each epoch is kept, and where an earlier run may have stopped; that of
+            the first worker counts.
 
     Yields:
         A `Step` every `settings.log_every` steps and at an epoch's end, and an `Epoch` after it.
@@ -66,15 +69,17 @@ def fit(
     """
     steps = settings.epochs * steps_per_epoch(len(data) - len(held_out), settings.batch_size)
     state = State(classifier, settings, steps)
-    saved = checkpoints.load() if checkpoints else None
+    team = workers.current()
+    saved = team.broadcast(checkpoints.load() if checkpoints else None)
     if saved:
         state.restore(*saved)
         yield Resumed(state.epoch)
         yield from state.events
     while state.epoch < settings.epochs and not state.is_stale:
         order = digits.shuffled(len(data), held_out, settings.seed, state.epoch)
-        yield from _train(state, digits.batches(data, order, settings.batch_size))
-        result = _validate(state, digits.batches(data, held_out, _VALIDATED_AT_ONCE))
+        yield from _train(state, data, order)
+        mine = held_out[team.slice(len(held_out))]
+        result = _validate(state, digits.batches(data, mine, _VALIDATED_AT_ONCE))
         state.end_epoch(result)
         yield result
         if checkpoints:
@@ -82,19 +87,24 @@ def fit(
     state.end()
 
 
-def _train(state: State, batches: Batches) -> Iterator[Step]:
-    """Run the optimizer steps of one epoch."""
-    settings, network = state.settings, state.classifier.network
+def _train(state: State, data: Digits, order: Indices) -> Iterator[Step]:
+    """Run the optimizer steps of one epoch, on this worker's part of each batch."""
+    settings, network, team = state.settings, state.classifier.network, workers.current()
+    size = settings.batch_size
+    parts = [team.part(min(size, len(order) - start)) for start in range(0, len(order), size)]
+    batches = digits.batches(data, order, size, lambda images: team.part(images).chosen)
     network.train()
     threads, window = Threads(), _Window()
-    for images, labels in batches:
+    for part, (images, labels) in zip(parts, batches, strict=True):
         threads.settle()
         state.optimizer.lr = schedules.learning_rate(
             settings.schedule, settings.learning_rate, state.step, state.steps
         )
-        logits = network(_inputs(state, images))
+        logits = network(_inputs(state, images, part))
         loss = _loss(logits, labels, settings.label_smoothing)
-        state.optimizer.step(loss)
+        state.optimizer.backward(loss if part.share == 1 else loss * part.share)
+        team.sum_gradients(state.optimizer)
+        state.optimizer.step()
         state.step += 1
         state.update_ema()
         value = loss.item()
@@ -103,7 +113,7 @@ def _train(state: State, batches: Batches) -> Iterator[Step]:
                 f"the loss is {value} at step {state.step};"
                 f" a train.learning_rate below {settings.learning_rate} may help"
             )
-        window.add(value, _correct(logits, labels), len(labels))
+        window.add(value, _correct(logits, labels) / part.copies, len(labels) / part.copies)
         if state.step % settings.log_every == 0:
             yield window.close(state)
             window = _Window()
@@ -115,13 +125,14 @@ def _validate(state: State, batches: Batches) -> Epoch:
     """Score the held-out images."""
     network = state.scored
     network.eval()
-    losses, correct, count = 0.0, 0, 0
+    losses, correct, count = 0.0, 0.0, 0.0
     with jt.no_grad():
         for images, labels in batches:
             logits = network(state.classifier.normalised(state.classifier.pixels(images)))
             losses += _loss(logits, labels, 0.0).item() * len(labels)
             correct += _correct(logits, labels)
             count += len(labels)
+    losses, correct, count = workers.current().sums(losses, correct, count)
     return Epoch(state.step, state.epoch + 1, losses / count, correct / count)
 
 
@@ -130,38 +141,40 @@ class _Window:
 
     def __init__(self) -> None:
         self.losses = 0.0
-        self.correct = 0
-        self.images = 0
+        self.correct = 0.0
+        self.images = 0.0
         self.began = time.perf_counter()
 
-    def add(self, loss: float, correct: int, images: int) -> None:
+    def add(self, loss: float, correct: float, images: float) -> None:
         self.losses += loss * images
         self.correct += correct
         self.images += images
 
     def close(self, state: State) -> Step:
-        """The means; the run takes note of them."""
+        """The means over the images of all workers; the run takes note of them."""
+        losses, correct, images = workers.current().sums(self.losses, self.correct, self.images)
         event = Step(
             state.step,
             state.epoch,
-            self.losses / self.images,
-            self.correct / self.images,
+            losses / images,
+            correct / images,
             state.optimizer.lr,
-            self.images / (time.perf_counter() - self.began),
+            images / (time.perf_counter() - self.began),
         )
         state.events.append(event)
         return event
 
 
-def _inputs(state: State, images: Images) -> jt.Var:
+def _inputs(state: State, images: Images, part: Part) -> jt.Var:
     """What the network is given: changed at random if the settings say so, and normalised."""
     pixels = state.classifier.pixels(images)
     settings = state.settings
     if settings.augment.any():
         seed = (settings.seed, state.step, _AUGMENT)
         size = state.classifier.description.image_size
-        maps = augmentation.matrices(settings.augment, len(images), size, seed)
-        pixels = augmentation.warp(pixels, maps)
+        # Drawn for the whole batch, so that an image is changed alike by any number of workers.
+        maps = augmentation.matrices(settings.augment, part.of, size, seed)
+        pixels = augmentation.warp(pixels, maps[part.chosen])
     # Nobody asks for the gradient of the images, and so the first layer does not compute it.
     return state.classifier.normalised(pixels).stop_grad()
 

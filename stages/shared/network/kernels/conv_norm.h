@@ -26,7 +26,8 @@ struct ConvNorm {
     static void train(long N, float eps, float momentum, const float* x, const float* w,
                       const float* w_bias, const float* weight, const float* bias,
                       const float* running_mean, const float* running_var, float* between, float* y,
-                      Index* index, float* mean, float* inverse, float* new_mean, float* new_var) {
+                      Index* index, float* mean, float* inverse, float* new_mean, float* new_var,
+                      AddUp add_up = nullptr) {
         float* sums = scratch<30>(N * O * 2);
         Convolution::forward_each(N, x, w, w_bias, [=](long n, const float* rows) {
             float* planes = between + n * O * P;
@@ -34,7 +35,7 @@ struct ConvNorm {
             for (int o = 0; o < O; o++) Norm::plane_sums(planes + o * P, sums + (n * O + o) * 2);
         });
         Norm::statistics(N, eps, momentum, sums, running_mean, running_var, mean, inverse, new_mean,
-                         new_var);
+                         new_var, add_up);
         #pragma omp parallel
         Norm::normalise(N, between, weight, bias, mean, inverse, y, index);
     }
@@ -59,9 +60,9 @@ struct ConvNorm {
     static void grad(long N, const float* x, const float* w, const float* between,
                      const float* weight, const float* mean, const float* inverse, const float* dy,
                      const float* y, const Index* index, float* dx, float* dw, float* dw_bias,
-                     float* dweight, float* dbias) {
+                     float* dweight, float* dbias, AddUp add_up = nullptr) {
         float* slopes = scratch<30>(O * 2);
-        Norm::grad_weight(N, between, mean, inverse, dy, y, index, slopes, dweight, dbias);
+        Norm::grad_weight(N, between, mean, inverse, dy, y, index, slopes, dweight, dbias, add_up);
         Convolution::grad_each(
             N, x, w,
             [=](long n, float* rows) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stages.shared.network.kernels import call
 from stages.shared.network.kernels.affine import Kernel
 from stages.shared.network.kernels.conv import Conv
-from stages.shared.network.kernels.norm import BatchNorm
+from stages.shared.network.kernels.norm import ADD_UP, BatchNorm
 from stages.shared.network.runtime import jt
 
 
@@ -30,11 +30,12 @@ class _Training(jt.Function):
         between, y, index, mean, inverse, *running = call.call(
             header,
             f'{name}::train({sizes}, data["eps"], data["momentum"], in0_p, in1_p, in2_p, in3_p,'
-            " in4_p, in5_p, in6_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p, out6_p);",
+            " in4_p, in5_p, in6_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p, out6_p,"
+            f" {ADD_UP});",
             inputs,
             [self.between, self.shape, self.shape, *[weight.shape] * 4],
             ["float32", "float32", norm.index_type(self.between), *["float32"] * 4],
-            data={"eps": norm.eps, "momentum": norm.momentum},
+            data={"eps": norm.eps, "momentum": norm.momentum, **norm.workers()},
         )
         norm.update(running)
         self.saved = x, w, between, weight, mean, inverse, y, index
@@ -50,9 +51,10 @@ class _Training(jt.Function):
         found = call.call(
             header,
             f"{name}::grad({sizes}, in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, in6_p, in7_p, in8_p,"
-            f" {outputs});",
+            f" {outputs}, {ADD_UP});",
             [x, w, between, weight, mean, inverse, dy, y, index],
             shapes,
+            data=self.norm.workers(),
         )
         dx, dw, dw_bias, dweight, dbias = found if self.of_x else (None, *found)
         return (dx, dw, dweight, dbias, dw_bias) if self.biased else (dx, dw, dweight, dbias)

@@ -11,11 +11,18 @@
 #define KERNELS_NORM_H
 
 #include <cmath>
+#include <cstdint>
 
 #include "vector.h"
 
 namespace kernels {
 namespace {
+
+// Adds each of so many numbers up over the workers of a training, in place; null where there is one.
+using AddUp = void (*)(double*, long);
+
+// workers.py gives its address as a number.
+inline AddUp add_up_at(double address) { return (AddUp)(uintptr_t)address; }
 
 // x and dx (N, C, H, W); y, dy and index (N, C, PH, PW); all else (C). A plane is one channel of
 // one image. POOL is 1 or 2; index, where POOL is 2, is that of the pixel in its plane that was the
@@ -160,26 +167,33 @@ struct BatchNorm {
         sums[1] = of.product;
     }
 
-    // The two sums of channel c over all its planes.
-    struct Sums {
-        double first = 0, second = 0;
-        Sums(long N, int c, const float* sums) {
-            for (long n = 0; n < N; n++) {
-                first += sums[(n * C + c) * 2];
-                second += sums[(n * C + c) * 2 + 1];
-            }
+    // The two sums of each channel over all its planes, and how many numbers went into each.
+    struct Totals {
+        double values[2 * C + 1] = {};
+        Totals(long N, const float* sums) {
+            for (int c = 0; c < C; c++)
+                for (long n = 0; n < N; n++)
+                    for (int i = 0; i < 2; i++) values[2 * c + i] += sums[(n * C + c) * 2 + i];
+            values[2 * C] = (double)N * SIZE;
+        }
+        double first(int c) const { return values[2 * c]; }
+        double second(int c) const { return values[2 * c + 1]; }
+        double count() const { return values[2 * C]; }
+        void over_workers(AddUp add_up) {
+            if (add_up) add_up(values, 2 * C + 1);
         }
     };
 
     // From the two sums of each plane to what plain_train writes of each channel.
     static void statistics(long N, float eps, float momentum, const float* sums,
                            const float* running_mean, const float* running_var, float* mean,
-                           float* inverse, float* new_mean, float* new_var) {
-        const double count = (double)N * SIZE;
+                           float* inverse, float* new_mean, float* new_var, AddUp add_up) {
+        Totals totals(N, sums);
+        totals.over_workers(add_up);
+        const double count = totals.count();
         for (int c = 0; c < C; c++) {
-            const Sums of(N, c, sums);
-            const double m = of.first / count;
-            const double var = std::max(of.second / count - m * m, 0.0);
+            const double m = totals.first(c) / count;
+            const double var = std::max(totals.second(c) / count - m * m, 0.0);
             mean[c] = m;
             inverse[c] = 1 / std::sqrt(var + eps);
             new_mean[c] = running_mean[c] + (m - running_mean[c]) * momentum;
@@ -204,15 +218,17 @@ struct BatchNorm {
     static void train(long N, float eps, float momentum, const float* x, const float* weight,
                       const float* bias, const float* running_mean, const float* running_var,
                       float* y, Index* index, float* mean, float* inverse, float* new_mean,
-                      float* new_var) {
+                      float* new_var, AddUp add_up = nullptr) {
         float* sums = scratch<20>(N * C * 2);
         #pragma omp parallel
         {
             #pragma omp for schedule(static)
             for (long p = 0; p < N * C; p++) plane_sums(x + p * SIZE, sums + p * 2);
-            #pragma omp single
+            // The thread that called: add_up is a function of Python's, whose lock that one holds.
+            #pragma omp master
             statistics(N, eps, momentum, sums, running_mean, running_var, mean, inverse, new_mean,
-                       new_var);
+                       new_var, add_up);
+            #pragma omp barrier
             normalise(N, x, weight, bias, mean, inverse, y, index);
         }
     }
@@ -290,13 +306,12 @@ struct BatchNorm {
         }
     }
 
-    // The gradients of weight and bias. slopes[2 c] is the mean of g, slopes[2 c + 1] that of g n,
-    // times inverse.
+    // The gradients of weight and bias, from this worker's images. slopes[2 c] is the mean of g
+    // over those of all workers, slopes[2 c + 1] that of g n, times inverse.
     template <class Index>
     static void grad_weight(long N, const float* x, const float* mean, const float* inverse,
                             const float* dy, const float* y, const Index* index, float* slopes,
-                            float* dweight, float* dbias) {
-        const double count = (double)N * SIZE;
+                            float* dweight, float* dbias, AddUp add_up) {
         float* sums = scratch<20>(N * C * 2);
         #pragma omp parallel
         {
@@ -307,12 +322,15 @@ struct BatchNorm {
                 grad_sums(x + p * SIZE, mean[p % C], inverse[p % C], dy + p * POOLED,
                           y + p * POOLED, index + p * POOLED, g, centred, sums + p * 2);
         }
+        Totals totals(N, sums);
         for (int c = 0; c < C; c++) {
-            const Sums of(N, c, sums);
-            dweight[c] = of.second;
-            dbias[c] = of.first;
-            slopes[c * 2] = of.first / count;
-            slopes[c * 2 + 1] = of.second / count * inverse[c];
+            dweight[c] = totals.second(c);
+            dbias[c] = totals.first(c);
+        }
+        totals.over_workers(add_up);
+        for (int c = 0; c < C; c++) {
+            slopes[c * 2] = totals.first(c) / totals.count();
+            slopes[c * 2 + 1] = totals.second(c) / totals.count() * inverse[c];
         }
     }
 
@@ -331,9 +349,9 @@ struct BatchNorm {
     template <class Index>
     static void grad(long N, const float* x, const float* weight, const float* mean,
                      const float* inverse, const float* dy, const float* y, const Index* index,
-                     float* dx, float* dweight, float* dbias) {
+                     float* dx, float* dweight, float* dbias, AddUp add_up = nullptr) {
         float* slopes = scratch<21>(C * 2);
-        grad_weight(N, x, mean, inverse, dy, y, index, slopes, dweight, dbias);
+        grad_weight(N, x, mean, inverse, dy, y, index, slopes, dweight, dbias, add_up);
         #pragma omp parallel for schedule(static)
         for (long p = 0; p < N * C; p++)
             grad_x(p, x, weight, mean, inverse, slopes, dy, y, index, dx + p * SIZE);

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from stages.shared.network import workers
 from stages.shared.network.kernels import call
 from stages.shared.network.runtime import jt, nn
+
+# The last argument of the kernels of training, from what `BatchNorm.workers` gives.
+ADD_UP = 'kernels::add_up_at(data["add_up"])'
 
 
 class _Training(jt.Function):
@@ -26,11 +30,12 @@ class _Training(jt.Function):
         y, index, mean, inverse, *running = call.call(
             "norm",
             f'{self.kernel}::train(in0_shape0, data["eps"], data["momentum"], in0_p, in1_p, in2_p,'
-            " in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p);",
+            " in3_p, in4_p, out0_p, out1_p, out2_p, out3_p, out4_p, out5_p,"
+            f" {ADD_UP});",
             [x, weight, bias, *norm.running],
             [self.shape, self.shape, *[weight.shape] * 4],
             ["float32", norm.index_type(x.shape), *["float32"] * 4],
-            data={"eps": norm.eps, "momentum": norm.momentum},
+            data={"eps": norm.eps, "momentum": norm.momentum, **norm.workers()},
         )
         norm.update(running)
         self.saved = x, weight, mean, inverse, y, index
@@ -41,9 +46,10 @@ class _Training(jt.Function):
         return call.call(
             "norm",
             f"{self.kernel}::grad(in0_shape0, in0_p, in1_p, in2_p, in3_p, in4_p, in5_p, in6_p,"
-            " out0_p, out1_p, out2_p);",
+            f" out0_p, out1_p, out2_p, {ADD_UP});",
             [x, weight, mean, inverse, dy, y, index],
             [x.shape, weight.shape, weight.shape],
+            data=self.norm.workers(),
         )
 
 
@@ -73,6 +79,8 @@ class BatchNorm(nn.BatchNorm):
         """Map float32 (N, C, H, W) to float32 (N, C, H // pool, W // pool)."""
         kernel = self.kernel(x.shape) if call.usable(x) else None
         if kernel is None:
+            # Jittor's own would take the statistics of this worker's images.
+            assert workers.current().count == 1 or not self.is_train, "no kernel for these images"
             return call.fallback(super().execute(x), self.relu, self.pool)
         n, channels, height, width = x.shape
         shape = (n, channels, height // self.pool, width // self.pool)
@@ -101,6 +109,11 @@ class BatchNorm(nn.BatchNorm):
         if min(height, width) < self.pool or not call.fits(height * width):
             return None
         return f"kernels::BatchNorm<{channels}, {height}, {width}, {self.pool}, {int(self.relu)}>"
+
+    @staticmethod
+    def workers() -> dict[str, float]:
+        """What the kernels of training take of the workers, as `call.call` takes numbers."""
+        return {"add_up": workers.current().add_up}
 
     @property
     def running(self) -> tuple[jt.Var, jt.Var]:

