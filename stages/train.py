@@ -12,16 +12,20 @@ from stages.shared.program import run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from stages.shared import curves, digits, model_file, params
 from stages.shared.model_file import Description
-from stages.shared.network import classifier, runtime
-from stages.shared.training import checkpoints, loop
-from stages.shared.training.progress import Display
+from stages.shared.network import device
 
 
 def main() -> None:
     settings = params.load().train
+    device.select(settings.device)
     written = curves.Curves(curves.FOLDER)  # first, as `dvc plots show` looks for them from now on
-    device = runtime.use(settings.device, settings.seed)
-    print(f"training on {device.name}: {device.reason}")
+    # For the device that was settled Jittor starts here.
+    from stages.shared.network import classifier, runtime
+    from stages.shared.training import checkpoints, loop
+    from stages.shared.training.progress import Display
+
+    taken = runtime.use(settings.device, settings.seed)
+    print(f"training on {taken.name}: {taken.reason}")
     class_names = digits.load_class_names(digits.FOLDER)
     data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
@@ -37,8 +41,8 @@ def main() -> None:
         versions=runtime.versions(),
     )
     learner = classifier.build(description)
-    facts = {"device": device.name, **description.model_dump()}
-    run_id = checkpoints.fingerprint(facts, sorted(digits.FOLDER.glob("train-*.npy")))
+    data_files = sorted(digits.FOLDER.glob("train-*.npy"))
+    run_id = checkpoints.fingerprint(description.model_dump(), data_files)
     kept = checkpoints.Checkpoints(checkpoints.FOLDER, run_id)
     for other in kept.others():
         print(f"not used: {other}, a checkpoint of other parameters, data or code")
