@@ -12,11 +12,15 @@ from stages.shared.program import run
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from stages.shared import digits, model_file, params, scoring
-from stages.shared.network import classifier, runtime
+from stages.shared.network import device
 
 
 def main() -> None:
     settings = params.load().evaluate
+    device.select(settings.device)
+    # For the device that was settled Jittor starts here.
+    from stages.shared.network import classifier, runtime
+
     runtime.use(settings.device)
     trained = classifier.load(model_file.PATH)
     class_names = trained.description.class_names

@@ -16,7 +16,7 @@ from stages.shared.network import classifier, runtime
 
 def main() -> None:
     settings = params.load().evaluate
-    runtime.use(settings.device)
+    runtime.use("cpu")
     trained = classifier.load(model_file.PATH)
     images = digits.load(digits.FOLDER, "test").images
     content = interchange.model(trained).SerializeToString(deterministic=True)

@@ -10,17 +10,23 @@ from stages.shared.program import run
 
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
+from typing import TYPE_CHECKING
+
 from stages.shared import curves, digits, model_file, params
 from stages.shared.model_file import Description
-from stages.shared.network import classifier, runtime
-from stages.shared.network.workers import Workers
+from stages.shared.network import device
 from stages.shared.params import Train
-from stages.shared.training import checkpoints, loop, mpirun
-from stages.shared.training.progress import Display
+
+if TYPE_CHECKING:
+    from stages.shared.network.workers import Workers
 
 
 def main() -> None:
     settings = params.load().train
+    device.select(settings.device)
+    # Jittor starts with this import, for the device that was settled.
+    from stages.shared.training import mpirun
+
     if settings.workers > 1 and not mpirun.is_worker():
         mpirun.start(settings.workers, settings.hosts)
         return
@@ -29,11 +35,15 @@ def main() -> None:
 
 
 def train(settings: Train, team: Workers) -> None:
+    from stages.shared.network import classifier, runtime
+    from stages.shared.training import checkpoints, loop, mpirun
+    from stages.shared.training.progress import Display
+
     if team.rank == 0:
         written = curves.Curves(curves.FOLDER)  # `dvc plots show` looks for them from now on
-    device = runtime.use("cpu" if team.count > 1 else settings.device, settings.seed)
-    reason = device.reason if team.count == 1 else f"{team.count} workers share each batch"
-    print(f"training on {device.name}: {reason}")
+    taken = runtime.use(settings.device, settings.seed)
+    reason = taken.reason if team.count == 1 else f"{team.count} workers share each batch"
+    print(f"training on {taken.name}: {reason}")
     class_names = digits.load_class_names(digits.FOLDER)
     data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
@@ -49,8 +59,8 @@ def train(settings: Train, team: Workers) -> None:
         versions=runtime.versions(),
     )
     learner = classifier.build(description)
-    facts = {"device": device.name, **description.model_dump()}
-    run_id = checkpoints.fingerprint(facts, sorted(digits.FOLDER.glob("train-*.npy")))
+    data_files = sorted(digits.FOLDER.glob("train-*.npy"))
+    run_id = checkpoints.fingerprint(description.model_dump(), data_files)
     mpirun.agree(team, run_id)
     if team.rank > 0:
         for _ in loop.fit(learner, data, held_out, settings):

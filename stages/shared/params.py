@@ -34,7 +34,7 @@ Count = Annotated[int, Field(ge=1, le=_MOST)]
 Number = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(min_length=1, max_length=2000)]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["cpu", "cuda"]
 
 
 class Download(Record):

@@ -2,7 +2,8 @@
 
 Jittor reads its environment while it is imported and compiles its core then, which takes minutes
 the first time. Every other module takes `jt` and `nn` from here, so that no order of imports can
-start it another way. Run as a program, it builds the core and says where it will compute.
+start it another way. It starts for the device that `device.select` settled, or for the CPU. Run as
+a program, it builds the core.
 """
 
 from __future__ import annotations
@@ -14,76 +15,42 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stages.shared.network import cuda, libraries
-from stages.shared.network.cuda import Cuda
+from stages.shared.network import device, libraries, proof
+from stages.shared.network.device import Device
 from stages.shared.program import UserError, run
 
 
 class JittorError(UserError):
-    """Jittor cannot be built here, or the device that was asked for is not there."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """What the arithmetic runs on.
-
-    Attributes:
-        name: "cpu" or "cuda".
-        reason: why this one, in words for the user.
-    """
-
-    name: str
-    reason: str
-
-
-def choose_device(asked: str, found: Cuda) -> Device:
-    """Decide where to compute.
-
-    Args:
-        asked: "auto", "cpu" or "cuda", as in params.yaml.
-        found: what this machine has of CUDA.
-
-    Returns:
-        The device; "auto" takes the GPU where there is one.
-
-    Raises:
-        JittorError: "cuda" was asked for and is not usable. A run on the CPU in its place
-            would only look like what was asked.
-    """
-    if asked == "cpu":
-        return Device("cpu", "params.yaml asks for it")
-    if found.usable:
-        return Device("cuda", found.reason)
-    if asked == "cuda":
-        raise JittorError(f"params.yaml: a device is 'cuda', but {found.reason}; use auto or cpu")
-    return Device("cpu", found.reason)
+    """Jittor cannot be built here, or does not work on the device."""
 
 
 def use(asked: str, seed: int = 0) -> Device:
     """Point Jittor at a device and seed its generators.
 
     Args:
-        asked: "auto", "cpu" or "cuda".
+        asked: "cpu" or "cuda".
         seed: of the first weights; without one Jittor takes the clock.
 
     Returns:
-        The device that was taken, and why.
+        The device.
 
     Raises:
-        JittorError: see `choose_device`.
+        JittorError: "cuda" was asked for, but `device.select` was not, before this module started
+            Jittor.
     """
-    device = choose_device(asked, _cuda)
-    jt.flags.use_cuda = int(device.name == "cuda")
+    found = device.taken() if asked == "cuda" else Device("cpu", "params.yaml asks for it")
+    if found.name != asked:
+        raise JittorError("Jittor was started for the CPU, and cannot compute on 'cuda' any more")
+    jt.flags.use_cuda = int(found.name == "cuda")
     # Jittor takes one number of 31 bits. Hashed, so that neighbouring seeds have nothing in common.
     jt.set_global_seed(int(np.random.SeedSequence((seed, 0)).generate_state(1)[0] >> 1))
-    return device
+    return found
 
 
 def _settings() -> dict[str, str]:
@@ -94,6 +61,13 @@ def _settings() -> dict[str, str]:
         "cache_name": "default",
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
+        "FIX_TORCH_ERROR": "0",  # it would import PyTorch, where that is installed, for nothing
+        # Two libraries of kernels that nothing here calls, which are fetched at the import. The
+        # first does not compile with CUDA of today; Jittor's own transposition takes its place.
+        "use_cutt": "0",
+        "use_cutlass": "0",
+        # NVIDIA's libraries would round the factors of each product to 10 bits.
+        "NVIDIA_TF32_OVERRIDE": "0",
         # Jittor installs its own handler for Ctrl-C, unless this variable of Jupyter's is there.
         # Here `program` handles Ctrl-C.
         "JPY_PARENT_PID": "0",
@@ -188,11 +162,28 @@ def _is_built() -> bool:
     import jittor_utils
 
     folder = Path(jittor_utils.cache_path)
-    return any(folder.glob("cu*/jittor_core*.so" if _cuda.usable else "jittor_core*.so"))
+    return any(folder.glob("cu*/jittor_core*.so" if device.taken().cuda else "jittor_core*.so"))
 
 
-def _build() -> str | None:
+def _arm_log() -> None:
+    """Let a fatal fault of Jittor's be fatal, although its log is silent.
+
+    Jittor ends its import by such a message, where a library is missing, say. Silenced, it says
+    nothing and goes on: with the CPU in the first run, and with half of CUDA in the second.
+    """
+    import jittor_utils
+
+    def fatal(*words: object) -> None:
+        raise RuntimeError("".join(map(str, words)))
+
+    jittor_utils.LOG.f = fatal
+
+
+def _build(program: str = "import jittor") -> str | None:
     """Import Jittor in a process of its own, with a bar for what it compiles.
+
+    Args:
+        program: does that, and more if wanted.
 
     Returns:
         None, or the file that holds the compiler's output if the import failed.
@@ -212,7 +203,7 @@ def _build() -> str | None:
     )
     with tempfile.NamedTemporaryFile("w", prefix="jittor-", suffix=".log", delete=False) as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", "import jittor"],
+            [sys.executable, "-c", program],
             env={**os.environ, "log_silent": "0", "DISABLE_MULTIPROCESSING": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -241,24 +232,41 @@ def _build() -> str | None:
 
 def _start() -> None:
     """Set the environment and see to it that the core is built; the import is quick then."""
-    global _cuda
     for name, value in _settings().items():
         os.environ.setdefault(name, value)
-    # An nvcc without a driver or a runtime breaks Jittor's import, and it looks for one itself.
-    os.environ["nvcc_path"] = _cuda.nvcc or ""
     cache = _find_cache()
     _avoid_spaces(cache)
+    found = device.taken().cuda
+    # Left to itself Jittor looks for an nvcc, and cannot be imported where one has no driver.
+    os.environ["nvcc_path"] = str(found[0].nvcc) if found else ""
     _avoid_processes()
+    _arm_log()
     _remove_damaged_libraries()
-    if _is_built():
-        return
-    log = _build()
-    if log and _cuda.usable:
-        _cuda = Cuda(False, f"Jittor's CUDA build failed (its output: {log})")
-        os.environ["nvcc_path"] = ""
-        log = None if _is_built() else _build()
-    if log:
-        raise JittorError(f"Jittor's core could not be built; the compiler's output: {log}")
+    if found:
+        _prove(proof.Record(cache, *found))
+    elif not _is_built():
+        log = _build()
+        if log:
+            raise JittorError(f"Jittor's core could not be built; the compiler's output: {log}")
+
+
+def _prove(record: proof.Record) -> None:
+    """Make sure that Jittor computes on the card, by a trial or by what is remembered of one.
+
+    Raises:
+        JittorError: it does not.
+    """
+    known = record.load()
+    if not known or (known.works and not _is_built()):
+        log = _build(proof.PROGRAM)
+        known = record.save(Path(log).read_text("utf-8", "replace") if log else None)
+        if log:
+            Path(log).unlink()
+    if not known.works:
+        raise JittorError(
+            f"Jittor does not work with {os.environ['nvcc_path']}: {known.fault} (all that it said:"
+            f" {known.log}; to try again, remove {record.path}); device cpu does without"
+        )
 
 
 def _load_utilities() -> None:
@@ -275,7 +283,6 @@ def _load_utilities() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-_cuda = cuda.find()
 try:
     _start()
     _load_utilities()
@@ -292,6 +299,8 @@ except SystemExit:  # with 0: where its cache was moved, it builds a part anew a
     raise SystemExit(
         "error: Jittor has built a part of its core anew; run the same command again"
     ) from None
+except RuntimeError as fault:  # see `_arm_log`
+    raise SystemExit(f"error: Jittor cannot start: {' '.join(str(fault).split())}") from None
 except OSError as fault:  # it writes to its cache as it starts
     raise SystemExit(
         f"error: Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
@@ -307,18 +316,24 @@ if _size is not None:
 # What the core itself was built with does not matter: it computes nothing.
 IEEE = "-O3 -ffp-contract=off -fno-math-errno -fno-trapping-math"
 jt.flags.cc_flags = jt.flags.cc_flags.replace("-Ofast", IEEE)
+if device.taken().cuda:
+    jt.flags.nvcc_flags = jt.flags.nvcc_flags.replace("--use_fast_math", "")
 
-__all__ = ["IEEE", "Device", "JittorError", "choose_device", "jt", "nn", "use", "versions"]
+__all__ = ["IEEE", "Device", "JittorError", "jt", "nn", "use", "versions"]
 
 
 def versions() -> dict[str, str]:
-    """The packages that the weights depend on."""
-    return {"numpy": np.__version__, "jittor": jt.__version__}
+    """What the weights depend on: packages, and on a GPU the toolkit, the driver and the card."""
+    found = {"numpy": np.__version__, "jittor": jt.__version__}
+    if on := device.taken().cuda:
+        toolkit, driver = on
+        found |= {"cuda": ".".join(map(str, toolkit.version)), "driver": driver.release}
+        found |= {"card": driver.device}
+    return found
 
 
 def main() -> None:
-    device = use("auto")
-    print(f"Jittor {jt.__version__} is ready; it will compute on {device.name}: {device.reason}")
+    print(f"Jittor {jt.__version__} is ready.")
 
 
 if __name__ == "__main__":

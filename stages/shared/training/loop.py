@@ -89,70 +89,134 @@ def fit(
 
 def _train(state: State, data: Digits, order: Indices) -> Iterator[Step]:
     """Run the optimizer steps of one epoch, on this worker's part of each batch."""
-    settings, network, team = state.settings, state.classifier.network, workers.current()
-    size = settings.batch_size
+    size, team = state.settings.batch_size, workers.current()
     parts = [team.part(min(size, len(order) - start)) for start in range(0, len(order), size)]
     batches = digits.batches(data, order, size, lambda images: team.part(images).chosen)
-    network.train()
+    state.classifier.network.train()
     threads, window = Threads(), _Window()
     for part, (images, labels) in zip(parts, batches, strict=True):
         threads.settle()
-        state.optimizer.lr = schedules.learning_rate(
-            settings.schedule, settings.learning_rate, state.step, state.steps
-        )
-        logits = network(_inputs(state, images, part))
-        loss = _loss(logits, labels, settings.label_smoothing)
-        state.optimizer.backward(loss if part.share == 1 else loss * part.share)
-        team.sum_gradients(state.optimizer)
-        state.optimizer.step()
-        state.step += 1
-        state.update_ema()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {state.step};"
-                f" a train.learning_rate below {settings.learning_rate} may help"
-            )
-        window.add(value, _correct(logits, labels) / part.copies, len(labels) / part.copies)
-        if state.step % settings.log_every == 0:
+        loss, logits = step(state, images, labels, part)
+        window.add(loss, logits, labels, part.copies)
+        window.check(state)
+        if state.step % state.settings.log_every == 0:
             yield window.close(state)
             window = _Window()
     if window.images:
         yield window.close(state)
 
 
+def step(state: State, images: Images, labels: Labels, part: Part) -> tuple[jt.Var, jt.Var]:
+    """Describe one optimizer step to Jittor, which computes it when a number is asked for.
+
+    Args:
+        state: changed; its network is in training mode.
+        images: uint8 (N, H, W), this worker's part of the batch.
+        labels: uint8 (N,).
+        part: which part it is.
+
+    Returns:
+        The mean loss of these images, float32 (1,), and the logits, float32 (N, classes).
+    """
+    settings = state.settings
+    state.optimizer.lr = schedules.learning_rate(
+        settings.schedule, settings.learning_rate, state.step, state.steps
+    )
+    logits = state.classifier.network(_inputs(state, images, part))
+    loss = _loss(logits, labels, settings.label_smoothing)
+    state.optimizer.backward(loss if part.share == 1 else loss * part.share)
+    workers.current().sum_gradients(state.optimizer)
+    state.optimizer.step()
+    state.step += 1
+    state.update_ema()
+    return loss, logits
+
+
 def _validate(state: State, batches: Batches) -> Epoch:
     """Score the held-out images."""
     network = state.scored
     network.eval()
-    losses, correct, count = 0.0, 0.0, 0.0
+    window = _Window()
     with jt.no_grad():
         for images, labels in batches:
             logits = network(state.classifier.normalised(state.classifier.pixels(images)))
-            losses += _loss(logits, labels, 0.0).item() * len(labels)
-            correct += _correct(logits, labels)
-            count += len(labels)
-    losses, correct, count = workers.current().sums(losses, correct, count)
+            window.add(_loss(logits, labels, 0.0), logits, labels)
+    losses, correct, count = window.over_workers()
     return Epoch(state.step, state.epoch + 1, losses / count, correct / count)
 
 
 class _Window:
-    """Sums over the steps between two `Step`s."""
+    """Sums over the steps between two `Step`s, or over the batches of a validation.
+
+    On a GPU the numbers of each batch stay there until `fetch`: to ask for them in each step would
+    make the card wait for the host, and the host for the card.
+
+    Attributes:
+        losses: the sum over images, in nats.
+        correct: for how many images the likeliest class is the label.
+        images: how many there were; also those that were not fetched yet.
+    """
 
     def __init__(self) -> None:
         self.losses = 0.0
         self.correct = 0.0
         self.images = 0.0
         self.began = time.perf_counter()
+        self._waiting: list[tuple[jt.Var, jt.Var, int, int]] = []
 
-    def add(self, loss: float, correct: float, images: float) -> None:
-        self.losses += loss * images
-        self.correct += correct
-        self.images += images
+    def add(self, loss: jt.Var, logits: jt.Var, labels: Labels, copies: int = 1) -> None:
+        """Take note of a batch.
+
+        Args:
+            loss: its mean.
+            logits: float32 (N, classes).
+            labels: (N,), of any integer type.
+            copies: how many workers take note of the same.
+        """
+        self.images += len(labels) / copies
+        if jt.flags.use_cuda:
+            right = jt.argmax(logits, dim=1)[0] == jt.array(labels.astype(np.int32))
+            self._waiting.append((loss, right.int32().sum(), len(labels), copies))
+            jt.sync_all()  # the work begins, and nobody waits for its end
+        else:
+            self._take(loss.item(), _correct(logits, labels), len(labels), copies)
+
+    def fetch(self) -> None:
+        """Bring the sums up to date, in the order of the batches."""
+        for loss, right, images, copies in self._waiting:
+            self._take(loss.item(), right.item(), images, copies)
+        self._waiting = []
+
+    def over_workers(self) -> tuple[float, ...]:
+        """The losses, the correct and the images of all workers."""
+        self.fetch()
+        return workers.current().sums(self.losses, self.correct, self.images)
+
+    def _take(self, loss: float, correct: int, images: int, copies: int) -> None:
+        self.losses += loss * images / copies
+        self.correct += correct / copies
+
+    def check(self, state: State) -> None:
+        """Make sure that the losses that were fetched are numbers.
+
+        Raises:
+            TrainingError: they are not; on a GPU that may be some steps late.
+        """
+        if not math.isfinite(self.losses):
+            raise TrainingError(
+                f"the loss is {self.losses} at step {state.step};"
+                f" a train.learning_rate below {state.settings.learning_rate} may help"
+            )
 
     def close(self, state: State) -> Step:
-        """The means over the images of all workers; the run takes note of them."""
-        losses, correct, images = workers.current().sums(self.losses, self.correct, self.images)
+        """The means over the images of all workers; the run takes note of them.
+
+        Raises:
+            TrainingError: see `check`.
+        """
+        self.fetch()
+        self.check(state)
+        losses, correct, images = self.over_workers()
         event = Step(
             state.step,
             state.epoch,
