@@ -105,7 +105,7 @@ class Train(Record):
     @model_validator(mode="after")
     def _workers_compute(self) -> Train:
         if self.workers > 1 and self.device == "cuda":
-            raise ValueError("workers is more than 1 with device cuda, expected auto or cpu")
+            raise ValueError("workers is more than 1 with device cuda, expected cpu")
         if self.workers > self.batch_size:
             raise ValueError(
                 f"workers is {self.workers}, expected no more than the batch_size of"

@@ -65,7 +65,7 @@ class Result(Record):
 
 def attempt(request: Request) -> Result:
     """Train, score and time, on the device that is settled."""
-    from stages.shared.network import classifier, runtime
+    from stages.shared.network import classifier, runtime, workers
     from stages.shared.training import loop
     from stages.shared.training.events import Epoch
     from stages.shared.training.state import State
@@ -102,11 +102,12 @@ def attempt(request: Request) -> Result:
     order = digits.shuffled(len(data), held_out, settings.seed, 0)
     batches = list(islice(digits.batches(data, order, settings.batch_size), STEPS + 1))
     batches = [batch for batch in batches if len(batch[1]) == settings.batch_size] or batches[:1]
-    loop.step(state, *batches[0])
+    part = workers.current().part(len(batches[0][1]))
+    loop.step(state, *batches[0], part)
     runtime.jt.sync_all(True)
     began = time.perf_counter()
     for number in range(STEPS):
-        loop.step(state, *batches[number % len(batches)])
+        loop.step(state, *batches[number % len(batches)], part)
         runtime.jt.sync_all()  # launched, not awaited
     launched = time.perf_counter()
     runtime.jt.sync_all(True)
