@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.shared.network import cuda, proof, runtime
+from stages.shared.network import cuda, runtime
 from stages.shared.network.runtime import JittorError
 from tests.test_cuda import toolkit
 
@@ -31,7 +31,7 @@ def test_a_trial_is_made_once_and_remembered(
 ) -> None:
     """Good or bad: minutes are not spent again on what cannot change."""
     nvcc = toolkit(tmp_path / "cuda")
-    monkeypatch.setenv("nvcc_path", str(nvcc))
+    monkeypatch.setenv("nvcc_path", str(nvcc))  # is put back after the test
     (found,) = cuda.toolkits(tmp_path, tmp_path)
     driver = cuda.Driver(None, (13, 0), "580.1", "A")
     said: list[str | None] = []
@@ -50,33 +50,34 @@ def test_a_trial_is_made_once_and_remembered(
     monkeypatch.setattr(runtime, "_is_built", lambda: built)
     said = ["much before\nthe card computes nothing\n\n"]
     for _ in range(2):
-        record = proof.Record(tmp_path, found, driver)
         with pytest.raises(JittorError, match=f"{nvcc}: the card computes nothing .*remove"):
-            runtime._prove(record)
-    assert tried == [proof.PROGRAM]
-    assert "much before" in record.path.with_suffix(".log").read_text()
+            runtime._prove(tmp_path, found, driver)
+    assert tried == [runtime._TRIAL]
+    (log,) = (tmp_path / "proofs").glob("*.log")
+    assert "much before" in log.read_text()
     # A library that was replaced is another machine; so is another driver.
     (tmp_path / "cuda/lib64/libcudnn.so").write_text("another")
     (found,) = cuda.toolkits(tmp_path, tmp_path)
     for other in (driver, cuda.Driver(None, (13, 0), "580.2", "A")):
         said = [None]
         for _ in range(2):
-            runtime._prove(proof.Record(tmp_path, found, other))
+            runtime._prove(tmp_path, found, other)
     assert len(tried) == 3
     # What was built can be removed.
     built, said = False, [None]
-    runtime._prove(record := proof.Record(tmp_path, found, driver))
+    runtime._prove(tmp_path, found, driver)
     assert len(tried) == 4
-    record.path.write_text("half a rec")
+    for record in (tmp_path / "proofs").glob("*.json"):
+        record.write_text("half a rec")
     built, said = True, [None]
-    runtime._prove(record)
+    runtime._prove(tmp_path, found, driver)
     assert len(tried) == 5
 
 
 def test_the_trial_sees_a_card_that_computes_something_else() -> None:
     """It runs here too, with the CPU in the card's place."""
-    program = proof.PROGRAM.replace("use_cuda = 1", "use_cuda = 0")
-    assert program != proof.PROGRAM
+    program = runtime._TRIAL.replace("use_cuda = 1", "use_cuda = 0")
+    assert program != runtime._TRIAL
     for wrong, code in (("", 0), ("jt.ones = jt.zeros\n", 1)):
         lines = program.replace("ones = jt", f"{wrong}ones = jt", 1)
         done = subprocess.run(
