@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate sweep draw results test faults audit lint bench pages doctor lock clean
+.PHONY: help setup repro tutorial fast accurate sweep draw results cuda test test-scale test-cuda faults audit lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -44,8 +44,8 @@ ifneq ($(STANDS)|$(firstword $(ASKED)),$(shell cat .venv/.ready 2>/dev/null)|$(f
 endif
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score (first 4 minutes, then seconds)
 	@$(IN_VENV) dvc repro
@@ -87,8 +87,14 @@ draw: setup ## draw a digit in the browser and watch it being read; ARGS=--no-br
 results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seeds and print the table of results (half an hour)
 	@$(IN_VENV) python -m tests.bench.recipes --json tests/bench/recipes.json $(ARGS)
 
+cuda: setup .venv/cuda/packages.txt ## install NVIDIA's CUDA toolkit into .venv, for train.device=cuda (1.4 GB, a minute)
+	@$(DOCTOR) | sed -n '/^GPU/,$$p'
+
 test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (10 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
+
+test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU needs, without having one (a quarter of an hour)
+	@$(IN_VENV) python -m pytest -m cuda $(ARGS)
 
 faults: setup .venv/.tests ## damage files and input by the thousand, and count what is lost (half an hour)
 	@$(IN_VENV) python -m tests.faults $(ARGS)
@@ -165,13 +171,19 @@ FIRST := astunparse jittor jittor-offline numpy pillow six tqdm \
 	@echo "Installing what the tests need: about 80 more packages." && \
 	$(INSTALL) --quiet -r tests/requirements/tests.txt && touch $@
 
+# NVIDIA's packages, and links that bring them into the shape that Jittor wants.
+.venv/cuda/packages.txt: .venv/.ready requirements-cuda.txt stages/tools/toolkit.py $(wildcard stages/tools/cuda/*/*)
+	@echo "Installing NVIDIA's CUDA toolkit: 13 packages, 1.4 GB, 2.6 GB unpacked." && \
+	$(INSTALL) --quiet -r requirements-cuda.txt && $(IN_VENV) python -m stages.tools.toolkit
+
 COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(ARGS) \
 	--custom-compile-command "make lock"
 lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrade takes newer ones
 	@$(COMPILE) -o requirements.txt pyproject.toml
 	@$(COMPILE) -o tests/requirements/tests.txt --group dev pyproject.toml
-	@echo "requirements.txt and tests/requirements/tests.txt are written; make installs them"
+	@$(COMPILE) -o requirements-cuda.txt --group pyproject.toml:cuda
+	@echo "requirements.txt, requirements-cuda.txt and tests/requirements/tests.txt are written"
 
 clean: ## remove .venv and the tools' caches; results and DVC's cache stay
 	rm -rf .venv .venv.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

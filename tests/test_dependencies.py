@@ -30,6 +30,7 @@ FLOORS = [
     ["stages.shared.network"],
     ["stages.shared.network.kernels"],
     ["stages.shared.network.runtime"],
+    ["stages.shared.network.device", "stages.shared.network.proof"],
     ["stages.shared.network.cuda", "stages.shared.network.libraries"],
     ["stages.shared"],
     ["stages.shared.params"],

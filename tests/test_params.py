@@ -53,7 +53,7 @@ def test_every_spelling_of_a_number_is_that_number(tmp_path: Path, text: str) ->
         ("epochs: 1", "epochs: 1.5", "train.epochs is 1.5, expected"),
         ("epochs: 1", "epochs: true", "train.epochs is True, expected"),
         ("epochs: 1", "epochs: 0", "train.epochs is 0, expected"),
-        ("device: auto", "device: gpu", "train.device is 'gpu', expected 'auto', 'cpu' or 'cuda'"),
+        ("device: cpu", "device: auto", "train.device is 'auto', expected 'cpu' or 'cuda'"),
         ("num_classes: 10", "num_classes: 1000", "decode.num_classes is 1000, expected"),
         (
             "class_names: []",
@@ -239,3 +239,16 @@ def test_every_network_can_be_named() -> None:
     from stages.shared.network.networks import NETWORKS
 
     assert get_args(params.Train.model_fields["network"].annotation) == tuple(NETWORKS)
+
+
+@pytest.mark.parametrize(("stage", "batch"), [("train", 64), ("evaluate", 500)])
+def test_a_batch_that_a_gpu_cannot_take_is_refused_for_it_alone(
+    stage: str, batch: int, tmp_path: Path
+) -> None:
+    path = edited(tmp_path, f"batch_size: {batch} ", "batch_size: 65536 ")
+    params.load(path)
+    head, tail = path.read_text().split(f"\n{stage}:\n")
+    path.write_text(f"{head}\n{stage}:\n{tail.replace('device: cpu', 'device: cuda', 1)}")
+    said = f"{stage}.batch_size is 65536, expected at most 65535 on device cuda"
+    with pytest.raises(UserError, match=re.escape(said)):
+        params.load(path)

@@ -190,7 +190,7 @@ def test_a_diverging_run_leaves_no_weights_and_says_how_the_old_come_back(
 def test_a_device_that_is_not_there_is_an_error(finished: Repository) -> None:
     from stages.shared.network import cuda
 
-    if cuda.find().usable:
+    if not cuda.driver().fault:
         pytest.skip("there is a GPU here")
     finished.set(train__device="cuda")
     assert "error: params.yaml: a device is 'cuda', but" in refused(finished)

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs: chosen by what the machine has, never in silence."""
+"""How Jittor is started: what it is told, where it builds, and what is remembered of a card."""
 
 from __future__ import annotations
 
@@ -11,39 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.shared.network import runtime
-from stages.shared.network.cuda import Cuda
-from stages.shared.network.runtime import Device, JittorError
+from stages.shared.network import cuda, runtime
+from stages.shared.network.runtime import JittorError
+from tests.test_cuda import toolkit
 
 TOP = Path(__file__).parents[1]
-
-
-@pytest.mark.parametrize(
-    ("asked", "usable", "name"),
-    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
-)
-def test_the_device_is_what_was_asked_and_what_is_there(
-    asked: str, usable: bool, name: str
-) -> None:
-    device = runtime.choose_device(asked, Cuda(usable, "the reason"))
-    assert device.name == name
-    assert device.reason == ("params.yaml asks for it" if asked == "cpu" else "the reason")
-
-
-def test_cuda_where_there_is_none_is_an_error_and_not_a_run_on_the_cpu() -> None:
-    with pytest.raises(JittorError, match="device is 'cuda', but no driver answers"):
-        runtime.choose_device("cuda", Cuda(False, "no driver answers"))
-
-
-def test_the_choice_reaches_jittor(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No GPU here: whether Jittor would take one is read off the flag that it is given.
-    flags = type("Flags", (), {"use_cuda": 0})()
-    monkeypatch.setattr(runtime.jt, "flags", flags)
-    monkeypatch.setattr(runtime, "_cuda", Cuda(True, "a driver answers", "/somewhere/nvcc"))
-    assert runtime.use("auto") == Device("cuda", "a driver answers")
-    assert flags.use_cuda == 1
-    assert runtime.use("cpu").name == "cpu"
-    assert flags.use_cuda == 0
 
 
 def test_the_seed_decides_what_jittor_draws() -> None:
@@ -54,22 +26,75 @@ def test_the_seed_decides_what_jittor_draws() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_a_cuda_build_that_fails_leaves_a_cpu_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[str | None] = []
+def test_a_trial_is_made_once_and_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good or bad: minutes are not spent again on what cannot change."""
+    nvcc = toolkit(tmp_path / "cuda")
+    monkeypatch.setenv("nvcc_path", str(nvcc))  # is put back after the test
+    (found,) = cuda.toolkits(tmp_path, tmp_path)
+    driver = cuda.Driver(None, (13, 0), "580.1", "A")
+    said: list[str | None] = []
+    tried: list[str] = []
 
-    def build() -> str | None:
-        built.append(os.environ.get("nvcc_path"))
-        return "/tmp/build.log" if len(built) == 1 else None
+    def build(program: str) -> str | None:
+        tried.append(program)
+        text = said.pop()
+        if text is None:
+            return None
+        (tmp_path / "log").write_text(text)
+        return str(tmp_path / "log")
 
-    monkeypatch.setattr(runtime, "_cuda", Cuda(True, "a driver answers", "/somewhere/nvcc"))
-    monkeypatch.setattr(runtime, "_is_built", lambda: False)
+    built = True
     monkeypatch.setattr(runtime, "_build", build)
-    monkeypatch.setenv("nvcc_path", "")  # is put back after the test
-    runtime._start()
-    assert built == ["/somewhere/nvcc", ""]
-    with pytest.raises(JittorError, match=r"CUDA build failed \(its output: /tmp/build.log\)"):
-        runtime.use("cuda")
-    assert runtime.use("auto").name == "cpu"
+    monkeypatch.setattr(runtime, "_is_built", lambda: built)
+    said = ["much before\nthe card computes nothing\n\n"]
+    for _ in range(2):
+        with pytest.raises(JittorError, match=f"{nvcc}: the card computes nothing .*remove"):
+            runtime._prove(tmp_path, found, driver)
+    assert tried == [runtime._TRIAL]
+    (log,) = (tmp_path / "proofs").glob("*.log")
+    assert "much before" in log.read_text()
+    # A library that was replaced is another machine; so is another driver.
+    (tmp_path / "cuda/lib64/libcudnn.so").write_text("another")
+    (found,) = cuda.toolkits(tmp_path, tmp_path)
+    for other in (driver, cuda.Driver(None, (13, 0), "580.2", "A")):
+        said = [None]
+        for _ in range(2):
+            runtime._prove(tmp_path, found, other)
+    assert len(tried) == 3
+    # What was built can be removed.
+    built, said = False, [None]
+    runtime._prove(tmp_path, found, driver)
+    assert len(tried) == 4
+    for record in (tmp_path / "proofs").glob("*.json"):
+        record.write_text("half a rec")
+    built, said = True, [None]
+    runtime._prove(tmp_path, found, driver)
+    assert len(tried) == 5
+
+
+def test_the_trial_sees_a_card_that_computes_something_else() -> None:
+    """It runs here too, with the CPU in the card's place."""
+    program = runtime._TRIAL.replace("use_cuda = 1", "use_cuda = 0")
+    assert program != runtime._TRIAL
+    for wrong, code in (("", 0), ("jt.ones = jt.zeros\n", 1)):
+        lines = program.replace("ones = jt", f"{wrong}ones = jt", 1)
+        done = subprocess.run(
+            [sys.executable, "-c", lines], env=os.environ, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+    assert "the card computes [0.0, 0.0, 0.0, 99.0], expected [32.0, " in done.stderr
+
+
+def test_a_fatal_fault_of_jittors_is_fatal() -> None:
+    """Its silent log would let it pass: a library that is not there would be no fault."""
+    import jittor_utils
+    from jittor import compile_extern
+
+    assert jittor_utils.LOG.log_silent
+    with pytest.raises(RuntimeError, match=r"file libnothing\.so not found"):
+        compile_extern.search_file(["/nowhere"], "libnothing.so")
 
 
 @pytest.mark.parametrize("name", ["PATH", "nvcc_path"])
@@ -88,7 +113,7 @@ def test_a_broken_nvcc_does_not_break_a_cpu_run(tmp_path: Path, name: str) -> No
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert "it will compute on" in result.stdout
+    assert "is ready" in result.stdout
 
 
 def started(**variables: str) -> subprocess.CompletedProcess[str]:

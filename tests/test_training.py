@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,3 +213,39 @@ def test_smoothing_is_the_mean_with_uniform_labels() -> None:
     smooth = np.full((5, 3), 0.3 / 3) + 0.7 * np.eye(3)[labels]
     expected = -(smooth * log_share).sum(axis=1).mean()
     assert loop._loss(runtime.jt.array(logits), labels, 0.3).item() == pytest.approx(expected)
+
+
+def test_on_a_gpu_the_same_is_told_and_nothing_is_fetched_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sums of a GPU, on the CPU: only what the loop looks at says that there is one."""
+    settings = SETTINGS.model_copy(update={"network": "compact", "epochs": 2})
+    _, expected = trained(settings)
+    fetched = 0
+
+    class Window(loop._Window):
+        def fetch(self) -> None:
+            nonlocal fetched
+            fetched += 1
+            super().fetch()
+
+    class OnGpu:
+        flags = SimpleNamespace(use_cuda=1)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(runtime.jt, name)
+
+    monkeypatch.setattr(loop, "jt", OnGpu())
+    monkeypatch.setattr(loop, "_Window", Window)
+    _, found = trained(settings)
+    assert [without_speed(event) for event in found] == [without_speed(e) for e in expected]
+    assert fetched == len(found)  # once for each point of the curves
+
+    learner, events = begin(settings.model_copy(update={"learning_rate": 900.0}))
+    learner.network.fc2.weight.update(learner.network.fc2.weight * float("inf"))
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 3; a train.learning_rate"):
+        list(events)
+
+
+def without_speed(event: Event) -> object:
+    return replace(event, images_per_second=0.0) if isinstance(event, Step) else event

@@ -37,6 +37,22 @@ Name = Annotated[str, Field(min_length=1, max_length=2000)]
 Device = Literal["cpu", "cuda"]
 
 
+# More of them Jittor's pooling cannot take on a GPU: CUDA counts no further in that direction.
+_MOST_ON_GPU = 65_535
+
+
+def _check_batch(batch_size: int, device: str) -> None:
+    """Refuse a batch that the device cannot take.
+
+    Raises:
+        ValueError: as pydantic wants it.
+    """
+    if device == "cuda" and batch_size > _MOST_ON_GPU:
+        raise ValueError(
+            f"batch_size is {batch_size}, expected at most {_MOST_ON_GPU} on device cuda"
+        )
+
+
 class Download(Record):
     """Where the images come from."""
 
@@ -117,12 +133,22 @@ class Train(Record):
         """What shapes the result but for rounding: all but where the work is done."""
         return self.model_dump(exclude={"workers", "hosts"})
 
+    @model_validator(mode="after")
+    def _batch_fits(self) -> Train:
+        _check_batch(self.batch_size, self.device)
+        return self
+
 
 class Evaluate(Record):
     """How the test images are read."""
 
     batch_size: Count
     device: Device
+
+    @model_validator(mode="after")
+    def _batch_fits(self) -> Evaluate:
+        _check_batch(self.batch_size, self.device)
+        return self
 
 
 class Plot(Record):

@@ -267,11 +267,24 @@ def picture(found: list[Python]) -> list[tuple[str, str]]:
     rows.append(("oneDNN", _onednn(cache)))
     mpi = shutil.which("mpicc")
     rows.append(("MPI", f"{mpi} (not used)" if mpi else "no mpicc (not needed)"))
-    nvcc = shutil.which("nvcc") or "not found on PATH"
-    smi = _say(["nvidia-smi", "-L"])
-    rows.append(("CUDA", f"nvidia-smi: {smi or 'no answer'}; nvcc: {nvcc}"))
-    gpu = cuda.find()
-    rows.append(("device", f"{'cuda' if gpu.usable else 'cpu'}: {gpu.reason}"))
+    return rows + gpu(cuda.driver(), cuda.toolkits(Path(".venv").absolute(), home))
+
+
+def gpu(driver: cuda.Driver, toolkits: list[cuda.Toolkit]) -> list[tuple[str, str]]:
+    """What there is for a GPU: the driver, the parts of each toolkit, and which would be taken.
+
+    Args:
+        driver: as `cuda.driver` gives it.
+        toolkits: as `cuda.toolkits` gives them.
+    """
+    rows = [("GPU", str(driver))]
+    for toolkit in toolkits:
+        rows.append(("toolkit", str(toolkit)))
+        for part in toolkit.parts:
+            place = f"{part.place} {part.version}".strip() if part.place else ""
+            rows.append((f"  {part.name}", ": ".join(filter(None, [place, part.fault]))))
+    choice = cuda.choose(driver, toolkits)
+    rows.append(("device: cuda", f"{'takes' if choice.toolkit else 'error:'} {choice.reason}"))
     return rows
 
 

@@ -1,6 +1,6 @@
 // A card that computes nothing, for machines without one: what CUDA's libraries answer to Jittor.
-// Memory is the host's, copies are done, kernels are not run, and all else succeeds: functions that
-// are not here are added by stand_in.py, from the real library's table, and return 0. The
+// Memory is the host's, kernels are not run, whatever is asked back is 0, and all else succeeds:
+// functions that are not here are added by stand_in.py, from the real library's table, and return 0. The
 // name of a library is defined where it is compiled as that.
 #include <cstdlib>
 #include <cstring>
@@ -98,8 +98,11 @@ cudaError_t cudaFree(void *memory) {
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void *memory) { return cudaFree(memory); }
-cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind) {
-    memmove(to, from, size);
+cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind) {
+    if (kind == cudaMemcpyDeviceToHost)
+        memset(to, 0, size);
+    else
+        memmove(to, from, size);
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(

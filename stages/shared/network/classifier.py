@@ -84,12 +84,16 @@ class Classifier:
 def build(description: Description) -> Classifier:
     """Make the network that a description speaks of, with fresh weights.
 
+    They are drawn on the CPU, so that a seed gives the same ones on every device.
+
     Raises:
         NetworkError: there is no such network, or the images are too small for it.
     """
-    network = networks.build(
-        description.network, description.image_size, len(description.class_names)
-    )
+    with jt.flag_scope(use_cuda=0):
+        network = networks.build(
+            description.network, description.image_size, len(description.class_names)
+        )
+        jt.sync_all()  # drawn now: later the device would be another
     return Classifier(network, description)
 
 

@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 OWN = "cuda"  # the toolkit that `make cuda` makes: this folder of the environment
@@ -25,7 +25,7 @@ _SYSTEM = Path(f"/usr/lib/{_MACHINE}-linux-gnu")
 _LIBRARIES = ("cublas", "cudnn", "curand", "cufft", "cusparse")
 _CUDNN_8 = tuple(f"libcudnn_{a}_{b}.so" for a in ("ops", "cnn") for b in ("infer", "train"))
 _HEADERS = ("cuda_runtime.h", "npp.h")
-_NEWEST = 12  # of CUDA, and 8 of cuDNN, is what Jittor's own sources compile with
+_NEWEST, _NEWEST_CUDNN = 12, 8  # that Jittor's own sources compile with
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Driver:
     def __str__(self) -> str:
         if self.fault:
             return f"no NVIDIA driver answers ({self.fault})"
-        named = " ".join(["driver", self.release]).strip()
-        return f"{named}, for CUDA up to {_dotted(self.cuda)}, has {self.device}"
+        named = f"driver {self.release}".strip()
+        return f"{self.device}, {named} for CUDA up to {_dotted(self.cuda)}"
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ class Part:
         name: such as "cublas".
         place: where it was found.
         fault: what is missing or does not fit; None where it will do.
+        version: where its files say.
     """
 
     name: str
     place: Path | None
     fault: str | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,7 @@ def _examined(origin: str, nvcc: Path) -> Toolkit:
     laid_out = (top / LAID_OUT).is_file()
     if version[0] > _NEWEST and not laid_out:
         fault = f"CUDA {version[0]}, expected {_NEWEST} at most; `make cuda` brings one that fits"
-    parts = [Part("nvcc", nvcc, fault)]
+    parts = [Part("nvcc", nvcc, fault, _dotted(version) if match else "")]
     # The one that Jittor loads from this very place, or its import fails.
     own = _SYSTEM if str(nvcc) == "/usr/bin/nvcc" else top / "lib64"
     parts.append(_part("cudart", [own], ["libcudart.so"]))
@@ -233,9 +235,7 @@ def _examined(origin: str, nvcc: Path) -> Toolkit:
         header = _part(name, include, [f"{name}.h"])
         files = [f"lib{name}.so", *(_CUDNN_8 if name == "cudnn" else ())]
         part = _part(name, lib, files) if not header.fault else header
-        if name == "cudnn" and header.place and not laid_out and _cudnn(header.place) > 8:
-            part = Part(name, part.place, "version 9, expected 8; `make cuda` brings one that fits")
-        parts.append(part)
+        parts.append(_checked(part, header.place, laid_out) if name == "cudnn" else part)
     return Toolkit(origin, nvcc, version, tuple(parts))
 
 
@@ -248,14 +248,17 @@ def _part(name: str, folders: list[Path], files: list[str] | tuple[str, ...]) ->
     return Part(name, places[0])
 
 
-def _cudnn(header: Path) -> int:
-    """The major version of cuDNN; 0 where its headers do not say."""
+def _checked(cudnn: Part, header: Path | None, laid_out: bool) -> Part:
+    """The part with its version, which Jittor's sources can be too old for."""
     try:
-        text = header.with_name("cudnn_version.h").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    match = re.search(r"#define CUDNN_MAJOR (\d+)", text)
-    return int(match[1]) if match else 0
+        text = header.with_name("cudnn_version.h").read_text(encoding="utf-8") if header else ""
+    except (OSError, ValueError):
+        text = ""
+    version = re.findall(r"^#define CUDNN_(?:MAJOR|MINOR|PATCHLEVEL) (\d+)", text, re.MULTILINE)
+    fault = cudnn.fault
+    if version and int(version[0]) > _NEWEST_CUDNN and not laid_out:
+        fault = f"cuDNN {version[0]}, expected 8; `make cuda` brings one that fits"
+    return replace(cudnn, place=cudnn.place or header, fault=fault, version=".".join(version))
 
 
 def _output(command: list[str]) -> str:

@@ -11,28 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stages.shared.files import replacing
-from stages.shared.network import cuda
-from stages.shared.network.cuda import Toolkit
-
-# Run by `python -c`. Where the card does not run a kernel, Jittor says nothing and the numbers are
-# wrong. Each line needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
-PROGRAM = """
-import jittor as jt
-from jittor import nn
-jt.flags.use_cuda = 1
-ones = jt.ones((1, 1, 4, 4))
-found = [(ones * 2).sum().item(), jt.matmul(ones[0, 0], ones[0, 0]).sum().item()]
-found += [nn.conv2d(ones, ones[:, :, :3, :3]).sum().item(), float((jt.rand(99) > 0).sum().item())]
-expected = [32.0, 64.0, 36.0, 99.0]
-if found != expected:
-    raise SystemExit(f"the card computes {found}, expected {expected}")
-"""
+from stages.shared.network.cuda import Driver, Toolkit
 
 
 @dataclass(frozen=True)
@@ -57,13 +41,14 @@ class Record:
         cache: Jittor's folder, `.cache/jittor`.
         toolkit: what is tried.
         driver: with which driver.
+        trial: how, and with which Jittor, Python and C++ compiler.
 
     Attributes:
         path: the file; without it the trial is made again.
     """
 
-    def __init__(self, cache: Path, toolkit: Toolkit, driver: cuda.Driver) -> None:
-        self.path = cache / "proofs" / f"{_key(toolkit, driver)}.json"
+    def __init__(self, cache: Path, toolkit: Toolkit, driver: Driver, trial: str) -> None:
+        self.path = cache / "proofs" / f"{_key(toolkit, driver, trial)}.json"
 
     def load(self) -> Proof | None:
         """The proof, or None where there was no trial yet."""
@@ -90,19 +75,12 @@ class Record:
         return proof
 
 
-def _key(toolkit: Toolkit, driver: cuda.Driver) -> str:
-    """A name for all that a trial depends on: compilers, driver, libraries, Python and Jittor."""
-    import jittor_utils
-
+def _key(toolkit: Toolkit, driver: Driver, trial: str) -> str:
+    """A name for all that a trial depends on."""
     files = []
     for part in toolkit.parts:
         if part.place:
             status = part.place.stat()
             files.append([str(part.place.resolve()), status.st_size, status.st_mtime_ns])
-    compiler = subprocess.run(
-        [jittor_utils.cc_path, "--version"], stdout=subprocess.PIPE, check=True, text=True
-    )
-    # Jittor's folder carries the versions of itself, of Python and of the C++ compiler.
-    facts = [toolkit.version, asdict(driver), files, compiler.stdout, jittor_utils.cache_path]
-    text = json.dumps([*facts, sys.prefix, PROGRAM])
+    text = json.dumps([toolkit.version, asdict(driver), files, sys.prefix, trial])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -22,8 +22,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stages.shared.network import device, libraries, proof
+from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
 from stages.shared.program import UserError, run
+
+# Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing and the numbers are
+# wrong. Each line needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
+_TRIAL = """
+import jittor as jt
+from jittor import nn
+jt.flags.use_cuda = 1
+ones = jt.ones((1, 1, 4, 4))
+found = [(ones * 2).sum().item(), jt.matmul(ones[0, 0], ones[0, 0]).sum().item()]
+found += [nn.conv2d(ones, ones[:, :, :3, :3]).sum().item(), float((jt.rand(99) > 0).sum().item())]
+expected = [32.0, 64.0, 36.0, 99.0]
+if found != expected:
+    raise SystemExit(f"the card computes {found}, expected {expected}")
+"""
 
 
 class JittorError(UserError):
@@ -80,20 +95,24 @@ def _settings() -> dict[str, str]:
     return settings
 
 
-def _avoid_spaces(cache: Path) -> None:
+def _avoid_spaces(cache: Path) -> str:
     """Reach an environment whose path has a space through a link that has none.
 
     Jittor hands its own path to the compiler unquoted. The link's name is that of the path, since
     Jittor keys its cache by where it lies.
+
+    Returns:
+        The environment's path, or that of the link to it.
     """
     if not any(letter.isspace() for letter in sys.prefix):
-        return
+        return sys.prefix
     name = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
     link = cache / f"env-{name}"
     if not link.is_symlink():
         link.symlink_to(sys.prefix)
     sys.path[:] = [entry.replace(sys.prefix, str(link), 1) for entry in sys.path]
     sys.executable = sys.executable.replace(sys.prefix, str(link), 1)
+    return str(link)
 
 
 def _find_cache() -> Path:
@@ -235,30 +254,35 @@ def _start() -> None:
     for name, value in _settings().items():
         os.environ.setdefault(name, value)
     cache = _find_cache()
-    _avoid_spaces(cache)
+    prefix = _avoid_spaces(cache)
     found = device.taken().cuda
     # Left to itself Jittor looks for an nvcc, and cannot be imported where one has no driver.
-    os.environ["nvcc_path"] = str(found[0].nvcc) if found else ""
+    nvcc = str(found[0].nvcc) if found else ""
+    os.environ["nvcc_path"] = nvcc.replace(sys.prefix, prefix, 1)
     _avoid_processes()
     _arm_log()
     _remove_damaged_libraries()
     if found:
-        _prove(proof.Record(cache, *found))
+        _prove(cache, *found)
     elif not _is_built():
         log = _build()
         if log:
             raise JittorError(f"Jittor's core could not be built; the compiler's output: {log}")
 
 
-def _prove(record: proof.Record) -> None:
+def _prove(cache: Path, toolkit: Toolkit, driver: Driver) -> None:
     """Make sure that Jittor computes on the card, by a trial or by what is remembered of one.
 
     Raises:
         JittorError: it does not.
     """
+    import jittor_utils
+
+    # Jittor's folder carries the versions of itself, of Python and of the C++ compiler.
+    record = proof.Record(cache, toolkit, driver, f"{jittor_utils.cache_path}\n{_TRIAL}")
     known = record.load()
     if not known or (known.works and not _is_built()):
-        log = _build(proof.PROGRAM)
+        log = _build(_TRIAL)
         known = record.save(Path(log).read_text("utf-8", "replace") if log else None)
         if log:
             Path(log).unlink()
