@@ -35,6 +35,7 @@ def test_no_text_from_outside_becomes_part_of_a_command() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.scale
 def test_a_pull_request_is_told_what_it_does_to_the_scores(
     finished: Repository, tmp_path: Path
 ) -> None:
