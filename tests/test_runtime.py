@@ -161,6 +161,35 @@ def test_a_home_that_was_given_once_is_not_remembered(
         assert os.environ["JITTOR_HOME"] == str(tmp_path)
 
 
+def test_a_home_of_jittors_own_leaves_no_note_in_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jittor would write it, and read it in each compiler: two processes at once fail at it."""
+    for name in ("HOME", "JITTOR_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    runtime._find_cache()
+    code = "import jittor_utils; print(jittor_utils.home())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split()[-1] == str(tmp_path / "JITTOR_HOME"), done.stderr
+    assert not list((tmp_path / "HOME").rglob("config.json"))
+
+
+@pytest.mark.parametrize("content", ["", '{"JITTOR_HOME": "/ro', "\udcff", None])
+def test_a_damaged_note_of_jittors_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("JITTOR_HOME", raising=False)
+    note = tmp_path / ".cache/jittor/config.json"
+    note.parent.mkdir(parents=True)
+    if content is None:
+        note.mkdir()
+    else:
+        note.write_bytes(content.encode(errors="surrogateescape"))
+    runtime._find_cache()
+    assert not note.exists()
+
+
 @pytest.mark.slow
 def test_operations_are_those_of_ieee_754() -> None:
     """A number too small for all bits of a float is not rounded to zero, nor is a sum reordered."""

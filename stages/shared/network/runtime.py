@@ -9,6 +9,7 @@ a program, it builds the core.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from stages.shared.files import remove
 from stages.shared.network import device, libraries, proof
 from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
@@ -118,7 +120,9 @@ def _avoid_spaces(cache: Path) -> str:
 def _find_cache() -> Path:
     """Settle where Jittor keeps what it builds, before it looks for itself.
 
-    Left to itself it remembers the last JITTOR_HOME that it was ever given, for all later runs.
+    Left to itself it writes a JITTOR_HOME that is not HOME into a file of HOME's, for all later
+    runs, and reads that file again in each compiler that it starts: where another process writes it
+    at that moment, the compiler fails. So HOME becomes the same folder, for this process.
 
     Returns:
         The folder, which is there and can be written.
@@ -146,8 +150,16 @@ def _find_cache() -> Path:
             f"JITTOR_HOME is {homes['JITTOR_HOME']}, expected a path without spaces:"
             " Jittor gives it to the compiler as it is"
         )
-    os.environ["JITTOR_HOME"] = str(homes["JITTOR_HOME"])
-    return homes["JITTOR_HOME"] / ".cache" / "jittor"
+    os.environ["JITTOR_HOME"] = os.environ["HOME"] = str(homes["JITTOR_HOME"])
+    cache = homes["JITTOR_HOME"] / ".cache" / "jittor"
+    kept = cache / "config.json"
+    try:
+        json.loads(kept.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):
+        remove(kept)  # Jittor would stop at it, and needs none
+    return cache
 
 
 def _remove_damaged_libraries() -> None:

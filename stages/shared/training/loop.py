@@ -214,9 +214,8 @@ class _Window:
         Raises:
             TrainingError: see `check`.
         """
-        self.fetch()
-        self.check(state)
         losses, correct, images = self.over_workers()
+        self.check(state)
         event = Step(
             state.step,
             state.epoch,
