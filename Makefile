@@ -76,7 +76,7 @@ sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and n
 	@echo "$(SWEEP)"
 	@$(IN_VENV) $(SWEEP) > /dev/null
 	@$(IN_VENV) dvc exp run --run-all --jobs $(JOBS)
-	@$(IN_VENV) dvc exp show --no-pager --only-changed --hide-workspace --hide-failed \
+	@$(IN_VENV) dvc exp show --md --only-changed --hide-workspace --hide-failed \
 		--sort-by validation.accuracy --sort-order desc \
 		--drop '.*(/|yaml$$|loss|validation_images)|Created|State|Executor'
 	@$(IN_VENV) python -m stages.tools.sweep sweep
