@@ -72,11 +72,11 @@ SWEEP := dvc exp run --queue -n sweep -S train.validation_images=50000 -S train.
 	-S 'train.network=choice(tutorial,compact,deep)' -S 'train.batch_size=choice(64,256)' \
 	-S 'train.learning_rate=choice(0.02,0.05,0.1)' train
 JOBS ?= 2
-sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and networks, JOBS=2 at once, and draw what came of it (4 minutes)
+sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and networks, JOBS=2 at once, and draw what came of it (some minutes)
 	@echo "$(SWEEP)"
 	@$(IN_VENV) $(SWEEP) > /dev/null
 	@$(IN_VENV) dvc exp run --run-all --jobs $(JOBS)
-	@$(IN_VENV) dvc exp show --no-pager --only-changed --hide-workspace --hide-failed \
+	@$(IN_VENV) dvc exp show --md --only-changed --hide-workspace --hide-failed \
 		--sort-by validation.accuracy --sort-order desc \
 		--drop '.*(/|yaml$$|loss|validation_images)|Created|State|Executor'
 	@$(IN_VENV) python -m stages.tools.sweep sweep

@@ -174,6 +174,26 @@ def _missing(path: Path) -> DigitsError:
     return DigitsError(f"{path}: no such file; `dvc repro decode` makes it")
 
 
+def _counted(count: int) -> Indices:
+    """0 to `count` - 1 in a file without a name, which ends with the array.
+
+    The file lies in the working directory: where the data has room, four bytes more for each image
+    have it too, while the system's folder for such files is memory on many machines.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    folder = Path.cwd()
+    with naming(folder), tempfile.TemporaryFile(dir=folder) as file:
+        # Mapped pages that find no room on the disk would end the process without a word.
+        os.posix_fallocate(file.fileno(), 0, 4 * count)
+        # A plain array over the mapping: NumPy shuffles its own subclasses by the slow way.
+        order = np.asarray(np.memmap(file, np.uint32, "r+", shape=(count,)))
+    for start in range(0, count, _CHUNK):
+        order[start : start + _CHUNK] = np.arange(start, min(start + _CHUNK, count))
+    return order
+
+
 def held_out(count: int, validation: int, seed: int) -> Indices:
     """Choose the images of the training set that are not trained on.
 
@@ -219,26 +239,6 @@ def shuffled(count: int, held_out: Indices, seed: int, epoch: int) -> Indices:
         chunk = order[start : start + _CHUNK]
         chunk += np.searchsorted(skipped, chunk, side="right").astype(np.uint32)
     np.random.default_rng((seed, epoch)).shuffle(order)
-    return order
-
-
-def _counted(count: int) -> Indices:
-    """0 to `count` - 1 in a file without a name, which ends with the array.
-
-    The file lies in the working directory: where the data has room, four bytes more for each image
-    have it too, while the system's folder for such files is memory on many machines.
-
-    Raises:
-        OSError: the disk has no room for it.
-    """
-    folder = Path.cwd()
-    with naming(folder), tempfile.TemporaryFile(dir=folder) as file:
-        # Mapped pages that find no room on the disk would end the process without a word.
-        os.posix_fallocate(file.fileno(), 0, 4 * count)
-        # A plain array over the mapping: NumPy shuffles its own subclasses by the slow way.
-        order = np.asarray(np.memmap(file, np.uint32, "r+", shape=(count,)))
-    for start in range(0, count, _CHUNK):
-        order[start : start + _CHUNK] = np.arange(start, min(start + _CHUNK, count))
     return order
 
 
