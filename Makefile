@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate draw results test faults audit lint bench pages doctor lock clean
+.PHONY: help setup repro tutorial fast accurate draw results test test-scale faults audit lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -44,8 +44,8 @@ ifneq ($(STANDS)|$(firstword $(ASKED)),$(shell cat .venv/.ready 2>/dev/null)|$(f
 endif
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score (first 4 minutes, then seconds)
 	@$(IN_VENV) dvc repro
@@ -75,6 +75,9 @@ results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seed
 
 test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (10 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
+
+test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings
+	@$(IN_VENV) python -m pytest -m scale $(ARGS)
 
 faults: setup .venv/.tests ## damage files and input by the thousand, and count what is lost (half an hour)
 	@$(IN_VENV) python -m tests.faults $(ARGS)

@@ -84,10 +84,10 @@ def main() -> None:
         for event in loop.fit(trained, data, held_out, settings):
             if isinstance(event, Step):
                 points.append(event)
-                if len(points) == 1:  # kernels have been compiled by now
+                if len(points) == 2:  # kernels have been compiled by now
                     began, skipped = time.perf_counter(), spent(team)
         seconds, summed = (a - b for a, b in zip(spent(team), skipped, strict=True))
-        steps = points[-1].step - points[0].step
+        steps = points[-1].step - points[min(1, len(points) - 1)].step
         found = {
             "images_per_second": statistics.median(
                 p.images_per_second for p in points[1:] or points
