@@ -45,7 +45,7 @@ endif
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
-		printf '  make %-9s %s\n' "$$name" "$$text"; done
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score (first 4 minutes, then seconds)
 	@$(IN_VENV) dvc repro
@@ -92,6 +92,9 @@ cuda: setup .venv/cuda/packages.txt ## install NVIDIA's CUDA toolkit into .venv,
 
 test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (10 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
+
+test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings
+	@$(IN_VENV) python -m pytest -m scale $(ARGS)
 
 test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU needs, without having one (a quarter of an hour)
 	@$(IN_VENV) python -m pytest -m cuda $(ARGS)

@@ -8,8 +8,13 @@ first IMAGES arrays in FOLDER. SETTINGS is JSON: what differs from params.yaml i
 from __future__ import annotations
 
 import json
+import os
+import statistics
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from safetensors.numpy import save_file
 
@@ -17,8 +22,33 @@ from stages.shared import digits, params
 from stages.shared.digits import Digits
 from stages.shared.model_file import Description
 from stages.shared.network import classifier, runtime
+from stages.shared.network.workers import Team, Workers
 from stages.shared.params import Train
 from stages.shared.training import loop, mpirun
+from stages.shared.training.events import Step
+
+TOP = Path(__file__).parents[1]
+
+
+def spent(team: Workers) -> tuple[float, int]:
+    """Seconds in adding up and bytes added up so far."""
+    return (team.seconds, team.bytes) if isinstance(team, Team) else (0.0, 0)
+
+
+def run(count: int, changes: dict[str, Any], folder: Path, images: int, out: Path) -> Any:
+    """Run this program with so many workers, which share two cores; what it prints."""
+    text = json.dumps({"workers": count, "device": "cpu", **changes})
+    program = [sys.executable, "-m", "tests.team", text, str(folder), str(images), str(out)]
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    if count > 1:
+        path, found = mpirun.find()
+        assert path is not None, found
+        environment[mpirun.STARTED] = str(count)
+        program = mpirun.command(path, count, "", program, environment)
+    done = subprocess.run(program, cwd=TOP, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.strip().splitlines()[0])
 
 
 def main() -> None:
@@ -49,10 +79,26 @@ def main() -> None:
             state = classifier.state(trained.network)
             nudged = {name: array * (1 + nudge) for name, array in state.items()}
             classifier.load_state(trained.network, nudged, "the nudged weights")
-        events = list(loop.fit(trained, data, held_out, settings))
+        points, skipped = [], (0.0, 0)
+        began = time.perf_counter()
+        for event in loop.fit(trained, data, held_out, settings):
+            if isinstance(event, Step):
+                points.append(event)
+                if len(points) == 2:  # kernels have been compiled by now
+                    began, skipped = time.perf_counter(), spent(team)
+        seconds, summed = (a - b for a, b in zip(spent(team), skipped, strict=True))
+        steps = points[-1].step - points[min(1, len(points) - 1)].step
+        found = {
+            "images_per_second": statistics.median(
+                p.images_per_second for p in points[1:] or points
+            ),
+            "communication": seconds / (time.perf_counter() - began),
+            "bytes_per_step": summed / max(steps, 1),
+            "losses": [point.loss for point in points],
+        }
         if team.rank == 0:
             save_file(classifier.state(trained.network), out)
-            print(json.dumps([vars(event) for event in events]))
+            print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ def test_doctor_shows_the_picture_and_what_is_missing(machine: Machine) -> None:
     assert done.returncode != 0
     assert "error: no C++ compiler" in done.stderr
     rows = {line[:16].strip() for line in done.stdout.splitlines()}
-    assert rows >= {"Python", "C++ compiler", "git", "oneDNN", "MPI", "GPU", "Jittor's cache"}
+    assert rows >= {"Python", "C++ compiler", "git", "oneDNN", "OpenMPI", "GPU", "Jittor's cache"}
     assert re.search(r"^device: cuda +(takes|error:) \S", done.stdout, re.MULTILINE)
     assert str(machine.environment["HOME"]) + "/.cache/jittor" in done.stdout
 

