@@ -33,8 +33,8 @@ _SETTLED = 60.0  # seconds after its last change; no linker takes as long for a 
 # Where an ELF header of 64 bits has its section table's start, and its entries' size and number.
 _SECTION_TABLE = (0x28, 0x30), (0x3A, 0x3C), (0x3C, 0x3E)
 
-# Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing and the numbers are
-# wrong. Each line needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
+# Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing, and
+# the numbers are wrong. Each needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
 _TRIAL = """
 import jittor as jt
 from jittor import nn
