@@ -28,8 +28,8 @@ from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
 from stages.shared.program import UserError, run
 
-# Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing and the numbers are
-# wrong. Each line needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
+# Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing, and
+# the numbers are wrong. Each needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
 _TRIAL = """
 import jittor as jt
 from jittor import nn
