@@ -250,3 +250,72 @@ def test_a_loss_that_is_no_number_is_said_once(training: Repository) -> None:
     assert done.returncode == 1
     assert done.stderr.count("error: the loss is ") == 1
     assert "prterun" not in done.stderr
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
+    """Two hosts with an address each: network namespaces joined by a cable.
+
+    Gives the name of each, and a program in place of ssh, by which mpirun reaches the second.
+    """
+    names = f"dw{os.getpid()}a", f"dw{os.getpid()}b"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    made = []
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            made.append(name)
+        ip("link", "add", "cable", "netns", names[0], "type", "veth",
+           "peer", "name", "cable", "netns", names[1])  # fmt: skip
+        for number, name in enumerate(names):
+            ip("-n", name, "addr", "add", f"10.213.77.{number + 1}/24", "dev", "cable")
+            for device in ("lo", "cable"):
+                ip("-n", name, "link", "set", device, "up")
+        agent = tmp_path / "agent"
+        agent.write_text(f'#!/bin/sh\nshift\nexec ip netns exec {names[1]} sh -c "$*"\n')
+        agent.chmod(0o755)
+        yield *names, agent
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no network namespaces here")
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.scale
+def test_a_host_that_is_cut_off_ends_the_run_in_bounded_time(
+    training: Repository, hosts: tuple[str, str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, agent = hosts
+    monkeypatch.setenv("PRTE_MCA_plm_ssh_agent", str(agent))
+    (training.path / "hosts").write_text("10.213.77.1 slots=1\n10.213.77.2 slots=1\n")
+    training.set(train__hosts="hosts")
+    line = ["ip", "netns", "exec", here, sys.executable, "-m", "stages.train"]
+    process = subprocess.Popen(
+        line, cwd=training.path, env=training.environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not checkpoints(training):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True)
+    said, _ = process.communicate(timeout=120)  # 25 seconds, and mpirun's own end
+    assert process.returncode == 1
+    last = said.splitlines()[-1]
+    assert last.startswith("error: the workers were stopped: ")
+    assert "lost" in last
+    # What was kept is whole, and the next run goes on from it, here and by one worker.
+    kept = epochs_kept(training)
+    training.set(train__hosts="", train__workers=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"], cwd=training.path, env=training.environment,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines = [next(process.stdout) for _ in range(2)]
+    process.kill()
+    process.communicate()
+    assert lines[-1] == f"going on from a checkpoint, after epoch {kept}\n"

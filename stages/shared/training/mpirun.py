@@ -177,7 +177,8 @@ def _pass_on(process: subprocess.Popen[bytes]) -> tuple[int, bool, str]:
     # Should mpirun wait for a machine that is cut off, it does so no longer than this.
     end = threading.Timer(_GRACE, process.kill)
     end.daemon = True
-    for line in process.stderr:
+    for raw in process.stderr:
+        line = raw.strip(b"\0")  # which mpirun writes after its own words
         if (errors or own) and not end.ident:
             end.start()
         if line == _DONE:
