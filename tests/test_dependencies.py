@@ -29,6 +29,7 @@ FLOORS = [
     ["stages.shared.training", "stages.shared.report", "stages.shared.interchange"],
     ["stages.shared.network"],
     ["stages.shared.network.kernels"],
+    ["stages.shared.network.workers"],
     ["stages.shared.network.runtime"],
     ["stages.shared.network.cuda"],
     ["stages.shared"],
