@@ -119,6 +119,7 @@ bench: setup .venv/.tests $(PEERS:%=.venv.%/.ready) ## time it all, in turns wit
 	@$(IN_VENV) python -m tests.bench.comparison --json tests/bench/results.json $(ARGS)
 	@$(IN_VENV) python -m tests.bench.pipeline --json tests/bench/pipeline.json
 	@$(IN_VENV) python -m tests.bench.neighbours --json tests/bench/neighbours.json
+	@$(IN_VENV) python -m tests.bench.workers --json tests/bench/workers.json
 	@$(IN_VENV) python -m tests.bench.pages
 
 pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them

@@ -211,9 +211,9 @@ def test_a_recipe_is_the_line_that_dvc_runs() -> None:
 
 
 def test_the_first_recipe_is_the_file_as_it_stands() -> None:
-    # But for the seed and the device, which are of a run and not of a recipe.
+    # But for the seed and where it is computed, which are of a run and not of a recipe.
     everything = params.load(HERE)
-    block = everything.train.model_dump(exclude={"seed", "device"})
+    block = everything.train.model_dump(exclude={"seed", "device", "workers", "hosts"})
     assert everything.recipes["tutorial"] == {"train": block}
 
 

@@ -20,6 +20,7 @@ OTHERS = [
     "SECURITY.md",
     "plots/README.md",
     "stages/README.md",
+    "stages/scale.md",
     "stages/tools/README.md",
     "tests/bench/README.md",
     "tests/faults/README.md",

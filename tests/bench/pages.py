@@ -20,7 +20,7 @@ import yaml
 
 from stages.shared import model_file, scoring
 from stages.tools import score
-from tests.bench import comparison, neighbours, pipeline, reading, recipes
+from tests.bench import comparison, neighbours, pipeline, reading, recipes, workers
 from tests.bench.common import TOP, markdown
 
 _VERSIONS = {
@@ -121,6 +121,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "pairs": lambda: pipeline.pairs_table(_json("pipeline")),
     "reading": lambda: reading.table(_json("reading")),
     "reading-doubt": lambda: reading.doubts(_json("reading")),
+    "workers": lambda: workers.table(_json("workers")),
     "neighbours": lambda: neighbours.table(_json("neighbours")),
     "growth": lambda: pipeline.growth_table(_json("pipeline")),
 }

