@@ -109,7 +109,7 @@ def test_params_that_no_team_can_follow_are_refused() -> None:
     block = params.load(TOP / "params.yaml").train.model_dump()
     for changes, words in (
         ({"workers": 65}, "expected no more than the batch_size of 64"),
-        ({"workers": 2, "device": "cuda"}, "expected auto or cpu"),
+        ({"workers": 2, "device": "cuda"}, "expected cpu"),
         ({"workers": 0}, "greater than or equal to 1"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -75,7 +75,8 @@ def try_out(folder: Path, name: str, train: Train, images: int) -> tuple[Result,
     if subprocess.run(command).returncode:
         raise GpuError(f"{train.network} on {train.device}: the trial failed, as said above")
     result = from_json(Result, (folder / f"{name}.json").read_text("utf-8"))
-    return result, np.load(folder / f"{name}.npy")
+    logits = np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")  # type: ignore[no-untyped-call]
+    return result, logits
 
 
 def compare(folder: Path, network: str, card: str, images: int) -> dict[str, Any]:
