@@ -15,7 +15,7 @@ from tests.faults import small
 from tests.faults.trial import Trial
 
 WHAT = "runs killed at a random moment: all of them, DVC alone, or the stage alone"
-WHOLE, SHORT = 60, 2
+WHOLE, SHORT = 52, 2
 
 _COLD = 6  # of so many trials one begins without a compiled kernel, and takes half a minute
 
