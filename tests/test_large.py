@@ -24,12 +24,12 @@ TIMES = 600  # the thousand images in 470 million bytes
 def limited(code: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run Python with a limit to what it may have besides mapped files.
 
-    One thread: each has a stack, which counts too.
+    One thread, also where Jittor looks for its kernels: each has a stack, which counts too.
     """
     return subprocess.run(
         [sys.executable, *code],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "use_parallel_op_compiler": "0"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (LIMIT, LIMIT)),
         capture_output=True,
         text=True,
