@@ -13,7 +13,6 @@ from stages.shared.program import run
 from typing import TYPE_CHECKING
 
 from stages.shared import curves, digits, model_file, params
-from stages.shared.model_file import Description
 from stages.shared.network import device
 from stages.shared.params import Train
 
@@ -47,17 +46,7 @@ def train(settings: Train, team: Workers) -> None:
     class_names = digits.load_class_names(digits.FOLDER)
     data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
-    mean, std = digits.mean_and_std(data, held_out)
-    description = Description(
-        network=settings.network,
-        image_size=data.image_size,
-        class_names=class_names,
-        mean=mean,
-        std=std,
-        held_out=len(held_out),
-        params=settings.shape(),
-        versions=runtime.versions(),
-    )
+    description = classifier.describe(settings, data, held_out, class_names)
     learner = classifier.build(description)
     data_files = sorted(digits.FOLDER.glob("train-*.npy"))
     run_id = checkpoints.fingerprint(description.model_dump(), data_files)

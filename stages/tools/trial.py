@@ -20,7 +20,6 @@ import numpy as np
 from stages.shared import digits
 from stages.shared.digits import Digits
 from stages.shared.files import Record, from_json
-from stages.shared.model_file import Description
 from stages.shared.network import device
 from stages.shared.params import Train
 
@@ -75,18 +74,8 @@ def attempt(request: Request) -> Result:
     whole = digits.load(digits.FOLDER, "train")
     data = Digits(whole.images[: request.images], whole.labels[: request.images])
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
-    mean, std = digits.mean_and_std(data, held_out)
-    description = Description(
-        network=settings.network,
-        image_size=data.image_size,
-        class_names=digits.load_class_names(digits.FOLDER),
-        mean=mean,
-        std=std,
-        held_out=len(held_out),
-        params=settings.model_dump(),
-        versions=runtime.versions(),
-    )
-    learner = classifier.build(description)
+    class_names = digits.load_class_names(digits.FOLDER)
+    learner = classifier.build(classifier.describe(settings, data, held_out, class_names))
     events = list(loop.fit(learner, data, held_out, settings))
     out, weights = Path(request.out), Path(request.weights)
     classifier.save(learner, out.with_suffix(".safetensors"))

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared import model_file
+from stages.shared import digits, model_file
+from stages.shared.digits import Digits, Indices
 from stages.shared.model_file import Description, ModelFileError
-from stages.shared.network import networks
+from stages.shared.network import networks, runtime
 from stages.shared.network.networks import Network
 from stages.shared.network.runtime import jt
+from stages.shared.params import Train
 from stages.shared.program import UserError
 
 
@@ -79,6 +81,30 @@ class Classifier:
             for start in range(0, len(images), size):
                 pixels = self.pixels(images[start : start + size])
                 yield self.network(self.normalised(pixels)).numpy()
+
+
+def describe(
+    settings: Train, data: Digits, held_out: Indices, class_names: list[str]
+) -> Description:
+    """Say what is to be trained, and on what.
+
+    Args:
+        settings: the hyperparameters.
+        data: all images of the training set.
+        held_out: indices of those that are not trained on, ascending.
+        class_names: a name for each label.
+    """
+    mean, std = digits.mean_and_std(data, held_out)
+    return Description(
+        network=settings.network,
+        image_size=data.image_size,
+        class_names=class_names,
+        mean=mean,
+        std=std,
+        held_out=len(held_out),
+        params=settings.shape(),
+        versions=runtime.versions(),
+    )
 
 
 def build(description: Description) -> Classifier:
