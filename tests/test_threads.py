@@ -73,6 +73,16 @@ def test_threads_come_back_when_the_others_have_ended(monkeypatch: pytest.Monkey
     assert number() == CORES
 
 
+def test_cores_may_have_numbers_that_the_system_does_not_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where every other core is switched off, or in a container that shows but its own."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 100_000})
+    wall, used, own = Threads()._read()
+    assert wall > 0
+    assert used > own > 0
+
+
 @pytest.mark.usefixtures("others")
 def test_a_number_that_the_user_sets_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", str(CORES))

@@ -60,6 +60,9 @@ class Threads:
 
     def _read(self) -> tuple[float, float, float]:
         """Seconds so far: by the clock, used of our cores by anybody, and used by this process."""
-        times = psutil.cpu_times(percpu=True)
-        used = sum(t.user + t.system for t in (times[core] for core in self._cores))
+        listed = psutil.cpu_times(percpu=True)
+        # Without numbers: where some cores are switched off, or a container shows but its own,
+        # there are fewer than the numbers go up to, and those are ours.
+        ours = [listed[core] for core in self._cores] if self._cores[-1] < len(listed) else listed
+        used = sum(times.user + times.system for times in ours)
         return time.perf_counter(), used, time.process_time()
