@@ -110,8 +110,8 @@ lint: .venv/.ready .venv/.tests ## check style and types (half a minute)
 	@$(IN_VENV) ruff check
 	@$(IN_VENV) ruff format --check
 	@$(IN_VENV) mypy
-	@$(IN_VENV) clang-format --dry-run -Werror stages/shared/network/kernels/*.h tests/kernels/*
-	@for program in tests/kernels/*.cc; do \
+	@$(IN_VENV) clang-format --dry-run -Werror stages/shared/network/*.cc stages/shared/network/kernels/*.h tests/kernels/*
+	@for program in stages/shared/network/*.cc tests/kernels/*.cc; do \
 		g++ -std=c++14 -fopenmp -Wall -Wextra -Werror -fsyntax-only -I. $$program || exit 1; done
 
 PEERS := torch jax tensorflow

@@ -32,7 +32,11 @@ FLOORS = [
     ["stages.shared.network.workers"],
     ["stages.shared.network.runtime"],
     ["stages.shared.network.device", "stages.shared.network.proof"],
-    ["stages.shared.network.cuda", "stages.shared.network.libraries"],
+    [
+        "stages.shared.network.compiling",
+        "stages.shared.network.cuda",
+        "stages.shared.network.libraries",
+    ],
     ["stages.shared"],
     ["stages.shared.params"],
     ["stages.shared.files"],

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stages.shared.files import remove
-from stages.shared.network import device, libraries, proof
+from stages.shared.network import compiling, device, libraries, proof
 from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
 from stages.shared.program import UserError, run
@@ -330,7 +330,10 @@ except (UserError, OSError) as fault:
 _size = os.environ.pop("OMPI_COMM_WORLD_SIZE", None)
 try:
     import jittor as jt
+    import jittor_utils
     from jittor import nn
+
+    compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
 except SystemExit:  # with 0: where its cache was moved, it builds a part anew and then gives up
     raise SystemExit(
         "error: Jittor has built a part of its core anew; run the same command again"
