@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from stages.shared import digits
-from stages.shared.network import cuda
+from stages.shared.network import cuda, runtime
 from stages.tools.trial import Request
 from tests import steps
 from tests.conftest import TOP
@@ -38,9 +39,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a machine with a card, and nothing of Jittor's built."""
+    """The environment of a machine with a card, on which only the CPU's core was built so far."""
     folder = tmp_path_factory.mktemp("machine")
+    built = Path(runtime.jt.flags.cache_path)
     (folder / "home").mkdir()
+    shutil.copytree(built, folder / "home" / built.relative_to(os.environ["JITTOR_HOME"]))
     card = stand_in.make(folder / "stand-ins", TOOLKIT)
     kept = {name: value for name, value in os.environ.items() if name != "nvcc_path"}
     return {

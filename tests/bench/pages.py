@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from stages.shared import model_file, scoring
-from stages.tools import score
+from stages.tools import gpu, score
 from tests.bench import comparison, neighbours, pipeline, reading, recipes, workers
 from tests.bench.common import TOP, markdown
 
@@ -123,6 +123,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reading-doubt": lambda: reading.doubts(_json("reading")),
     "workers": lambda: workers.table(_json("workers")),
     "neighbours": lambda: neighbours.table(_json("neighbours")),
+    "gpu": lambda: gpu.table(_json("gpu")["networks"]),
     "growth": lambda: pipeline.growth_table(_json("pipeline")),
 }
 

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,6 @@ def use(asked: str, seed: int = 0) -> Device:
 def _settings() -> dict[str, str]:
     """The variables that Jittor reads at its import, where the user has not set them."""
     settings = {
-        # Jittor keys its cache by the Git branch that its package lies in. Our environment lies
-        # in the user's repository: without a fixed name a new branch would build the core again.
-        "cache_name": "default",
         "log_silent": "1",
         "use_mpi": "0",  # an mpicc on the PATH would make it build a module that nothing here uses
         "FIX_TORCH_ERROR": "0",  # it would import PyTorch, where that is installed, for nothing
@@ -268,6 +266,10 @@ def _start() -> None:
     cache = _find_cache()
     prefix = _avoid_spaces(cache)
     found = device.taken().cuda
+    # Jittor keys its cache by the Git branch that its package lies in. Our environment lies in the
+    # user's repository: without a fixed name a new branch would build the core again. And where a
+    # core without CUDA lies beside one with it, Jittor loads the former in place of the latter.
+    os.environ["cache_name"] = "cuda" if found else "default"
     # Left to itself Jittor looks for an nvcc, and cannot be imported where one has no driver.
     nvcc = str(found[0].nvcc) if found else ""
     os.environ["nvcc_path"] = nvcc.replace(sys.prefix, prefix, 1)
@@ -329,9 +331,12 @@ except (UserError, OSError) as fault:
 # In an MPI job Jittor would want a module of its own, which `workers` does without.
 _size = os.environ.pop("OMPI_COMM_WORLD_SIZE", None)
 try:
-    import jittor as jt
-    import jittor_utils
-    from jittor import nn
+    with warnings.catch_warnings():
+        # Python 3.12 finds letters in Jittor's docstrings that it would escape otherwise.
+        warnings.simplefilter("ignore", SyntaxWarning)
+        import jittor as jt
+        import jittor_utils
+        from jittor import nn
 
     compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
 except SystemExit:  # with 0: where its cache was moved, it builds a part anew and then gives up
