@@ -169,6 +169,11 @@ def ranks(process: subprocess.Popen[str]) -> list[int]:
     return children(mpi)
 
 
+def both_hosts_are_there(process: subprocess.Popen[bytes]) -> bool:
+    """Whether mpirun has an agent for the other host and, once that has answered, a worker here."""
+    return any(len(children(mpi)) > 1 for mpi in children(process.pid))
+
+
 def are_gone(processes: list[int]) -> bool:
     for _ in range(100):
         states = [Path(f"/proc/{number}/stat") for number in processes]
@@ -282,40 +287,49 @@ def hosts(tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
         pytest.skip("no network namespaces here")
     finally:
         for name in made:
+            subprocess.run(f"ip netns pids {name} | xargs -r kill -9", shell=True, check=False)
             subprocess.run(["ip", "netns", "del", name], check=False)
 
 
 @pytest.mark.scale
+@pytest.mark.parametrize("moment", ["before it trains", "while it trains"])
 def test_a_host_that_is_cut_off_ends_the_run_in_bounded_time(
-    training: Repository, hosts: tuple[str, str, Path], monkeypatch: pytest.MonkeyPatch
+    moment: str,
+    training: Repository,
+    hosts: tuple[str, str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here, there, agent = hosts
     monkeypatch.setenv("PRTE_MCA_plm_ssh_agent", str(agent))
     (training.path / "hosts").write_text("10.213.77.1 slots=1\n10.213.77.2 slots=1\n")
     training.set(train__hosts="hosts")
     line = ["ip", "netns", "exec", here, sys.executable, "-m", "stages.train"]
-    process = subprocess.Popen(
-        line, cwd=training.path, env=training.environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    while not checkpoints(training):
-        assert process.poll() is None, process.communicate()[0]
+    # Not by a pipe: the agent in place of ssh would hold it open.
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(
+            line, cwd=training.path, env=training.environment, stdout=said, stderr=said
+        )
+    early = moment == "before it trains"
+    while not (both_hosts_are_there(process) if early else checkpoints(training)):
+        assert process.poll() is None, (tmp_path / "said").read_text()
         time.sleep(0.1)
     subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True)
-    said, _ = process.communicate(timeout=120)  # 25 seconds, and mpirun's own end
-    assert process.returncode == 1
-    last = said.splitlines()[-1]
+    assert process.wait(timeout=120) == 1  # 25 seconds, and mpirun's own end
+    last = (tmp_path / "said").read_text().splitlines()[-1]
     assert last.startswith("error: the workers were stopped: ")
     assert "lost" in last
+    if early:
+        return
     # What was kept is whole, and the next run goes on from it, here and by one worker.
     kept = epochs_kept(training)
     training.set(train__hosts="", train__workers=1)
-    process = subprocess.Popen(
+    resumed = subprocess.Popen(
         [sys.executable, "-m", "stages.train"], cwd=training.path, env=training.environment,
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout is not None
-    lines = [next(process.stdout) for _ in range(2)]
-    process.kill()
-    process.communicate()
+    assert resumed.stdout is not None
+    lines = [next(resumed.stdout) for _ in range(2)]
+    resumed.kill()
+    resumed.communicate()
     assert lines[-1] == f"going on from a checkpoint, after epoch {kept}\n"

@@ -97,6 +97,14 @@ class Workers:
         """Add up the gradients that a Jittor optimizer's `backward` left in it, in place."""
 
 
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """End this process if the block, which waits for other workers, takes `PATIENCE` seconds."""
+    signal.alarm(PATIENCE)  # its default is to end the process, also in the midst of MPI
+    yield
+    signal.alarm(0)
+
+
 class Team(Workers):
     """One of several workers, of which each is a process that `mpirun` has started.
 
@@ -161,9 +169,8 @@ class Team(Workers):
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
         began = time.perf_counter()
-        signal.alarm(PATIENCE)  # its default is to end the process, also in the midst of MPI
-        yield
-        signal.alarm(0)
+        with patience():
+            yield
         self.seconds += time.perf_counter() - began
 
     def _sum_doubles(self, address: int, count: int) -> None:

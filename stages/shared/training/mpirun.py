@@ -34,6 +34,8 @@ _PATIENCE = {"keepalive_time": 10, "keepalive_intvl": 5, "keepalive_probes": 3}
 _DONE = b"this worker is done\n"  # the last line of each on standard error, for `start` alone
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _GRACE = 5.0  # seconds for the workers to end in
+_REST = 1.0  # seconds in which to read what they said last
+_UNREACHED = 213  # mpirun's code where it cannot start workers on another machine
 
 # What workers on other machines are to know, too.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "JITTOR_HOME", "DVC_STAGE", "OMP_WAIT_POLICY", "HOME")
@@ -147,11 +149,11 @@ def start(count: int, hosts: str) -> None:
             before(number, frame)
 
     signal.signal(signal.SIGINT, stop)
-    done, said, own = _pass_on(process)
-    code = process.wait()
+    listener = _Listener(process)
+    listener.listen()
     signal.signal(signal.SIGINT, before)
-    if code or done < count:
-        _fail(code, said, own)
+    if process.returncode or listener.done < count:
+        _fail(process.returncode, listener.said, listener.own)
 
 
 def _end_with_parent() -> None:
@@ -162,38 +164,61 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _pass_on(process: subprocess.Popen[bytes]) -> tuple[int, bool, str]:
-    """Print what the workers say on standard error, but what many of them say only once.
+class _Listener(threading.Thread):
+    """Prints what the workers say on standard error, but what many of them say only once.
 
-    Returns:
-        How many of them have come to their end; whether one of them has said what is wrong; and
-        what mpirun has said, which stands between two lines of dashes and is not printed.
+    Attributes:
+        done: how many of them have come to their end.
+        said: whether one of them has said what is wrong.
+        own: what mpirun has said, which stands between two lines of dashes and is not printed.
     """
-    assert process.stderr is not None
-    done = 0
-    errors: set[bytes] = set()
-    own: list[str] = []
-    within = False
-    # Should mpirun wait for a machine that is cut off, it does so no longer than this.
-    end = threading.Timer(_GRACE, process.kill)
-    end.daemon = True
-    for raw in process.stderr:
-        line = raw.strip(b"\0")  # which mpirun writes after its own words
-        if (errors or own) and not end.ident:
-            end.start()
-        if line == _DONE:
-            done += 1
-        elif line.startswith(b"-" * 50):
-            within = not within
-        elif within:
-            own.append(line.decode(errors="replace").strip())
-        elif line not in errors:
-            if line.startswith(b"error: "):
-                errors.add(line)
-            sys.stderr.buffer.write(line)
-            sys.stderr.buffer.flush()
-    end.cancel()
-    return done, bool(errors), " ".join(" ".join(own).split())[:300]
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._process = process
+        self._errors: set[bytes] = set()
+        self._own: list[str] = []
+        self.done = 0
+
+    @property
+    def said(self) -> bool:
+        return bool(self._errors)
+
+    @property
+    def own(self) -> str:
+        return " ".join(" ".join(self._own).split())[:300]
+
+    def listen(self) -> None:
+        """Return when mpirun has ended and all is printed."""
+        self.start()
+        while self.is_alive() and self._process.poll() is None:
+            self.join(0.1)
+        self._process.wait()
+        # The ssh to a machine that is cut off can hold the pipe open for minutes after that.
+        self.join(_REST)
+
+    def run(self) -> None:
+        assert self._process.stderr is not None
+        within = False
+        # Should mpirun wait for a machine that is cut off, it does so no longer than this.
+        end = threading.Timer(_GRACE, self._process.kill)
+        end.daemon = True
+        for raw in self._process.stderr:
+            line = raw.strip(b"\0")  # which mpirun writes after its own words
+            if (self._errors or self._own) and not end.ident:
+                end.start()
+            if line == _DONE:
+                self.done += 1
+            elif line.startswith(b"-" * 50):
+                within = not within
+            elif within:
+                self._own.append(line.decode(errors="replace").strip())
+            elif line not in self._errors:
+                if line.startswith(b"error: "):
+                    self._errors.add(line)
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
+        end.cancel()
 
 
 def _fail(code: int, said: bool, own: str) -> NoReturn:
@@ -202,6 +227,8 @@ def _fail(code: int, said: bool, own: str) -> NoReturn:
         raise SystemExit(1)
     if "Alarm clock" in own:
         own = f"one of them had no word from the others for {workers.PATIENCE} seconds"
+    elif code == _UNREACHED:
+        own = "a machine of train.hosts cannot be reached, as said above"
     elif not own and code == 0:
         own = "mpirun has lost the connection to some of them"
     elif not own and code < 0:
@@ -227,7 +254,9 @@ def joined(count: int) -> Iterator[Workers]:
     # A worker that fails must not wait for the others in order to end: it ends, and mpirun sees it.
     mpi4py.rc.finalize = False
     mpi4py.rc.thread_level = "funneled"
-    from mpi4py import MPI
+    # mpirun sees that a machine is cut off, but not while data is on its way there.
+    with workers.patience():
+        from mpi4py import MPI
 
     MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_ARE_FATAL)
     team = workers.join(MPI.COMM_WORLD)
