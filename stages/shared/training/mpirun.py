@@ -35,7 +35,6 @@ _DONE = b"this worker is done\n"  # the last line of each on standard error, for
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _GRACE = 5.0  # seconds for the workers to end in
 _REST = 1.0  # seconds in which to read what they said last
-_UNREACHED = 213  # mpirun's code where it cannot start workers on another machine
 
 # What workers on other machines are to know, too.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "JITTOR_HOME", "DVC_STAGE", "OMP_WAIT_POLICY", "HOME")
@@ -153,7 +152,7 @@ def start(count: int, hosts: str) -> None:
     listener.listen()
     signal.signal(signal.SIGINT, before)
     if process.returncode or listener.done < count:
-        _fail(process.returncode, listener.said, listener.own)
+        _fail(process.returncode, listener.said, listener.own, hosts)
 
 
 def _end_with_parent() -> None:
@@ -221,14 +220,14 @@ class _Listener(threading.Thread):
         end.cancel()
 
 
-def _fail(code: int, said: bool, own: str) -> NoReturn:
+def _fail(code: int, said: bool, own: str, hosts: str) -> NoReturn:
     """End with the reason of the worker that died first."""
     if said:
         raise SystemExit(1)
     if "Alarm clock" in own:
         own = f"one of them had no word from the others for {workers.PATIENCE} seconds"
-    elif code == _UNREACHED:
-        own = "a machine of train.hosts cannot be reached, as said above"
+    elif not own and code > 0 and hosts:
+        own = f"mpirun ended with code {code}; is each machine of {hosts} reached by ssh?"
     elif not own and code == 0:
         own = "mpirun has lost the connection to some of them"
     elif not own and code < 0:
