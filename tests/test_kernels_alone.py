@@ -170,6 +170,6 @@ def test_a_kernel_gives_the_same_bytes(
 
 def test_each_header_has_its_program() -> None:
     headers = {path.stem for path in HEADERS.glob("*.h")}
-    assert headers - {"vector", "tile"} == set(PROGRAMS)
+    assert headers - {"vector", "tile", "exchange"} == set(PROGRAMS)  # which compute nothing
     for name in PROGRAMS:
         assert f"tests/kernels/{name}.cc" in (HEADERS / f"{name}.h").read_text()

@@ -21,6 +21,7 @@ from stages.shared.training import loop
 from stages.shared.training.checkpoints import Checkpoints
 from stages.shared.training.events import Epoch, Event, Resumed, Step
 from stages.shared.training.loop import TrainingError
+from stages.shared.training.state import State
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +161,34 @@ def test_the_loss_still_falls_after_resuming(tmp_path: Path) -> None:
     _, told = trained(settings, checkpoints)
     epochs = [event.loss for event in told if isinstance(event, Epoch)]
     assert epochs[2] < epochs[1] < epochs[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"network": "tutorial", "batch_size": 64, "optimizer": "adam"}, [256, 256] * 3),
+        ({"network": "compact", "batch_size": 127, "ema_decay": 0.9}, [128, 128] * 3),
+        ({"network": "compact", "batch_size": 128}, []),
+        ({"network": "compact", "batch_size": 9}, [128, 128, 10, 10] * 2),
+    ],
+)
+def test_workers_divide_layers_of_more_outputs_than_a_batch_has_images(
+    changes: dict[str, object], expected: list[int]
+) -> None:
+    settings = Train.model_validate({**SETTINGS.model_dump(), **changes})
+    description = Description(
+        network=settings.network,
+        image_size=(28, 28),
+        class_names=list("0123456789"),
+        mean=0.2,
+        std=0.3,
+        held_out=0,
+        params={},
+        versions={},
+    )
+    state = State(classifier.build(description), settings, steps=1)
+    # Weights and biases, their averages, and what the optimizer remembers of them.
+    assert sorted(var.shape[0] for var in state.divisible()) == sorted(expected)
 
 
 def test_the_kept_epoch_is_the_best_or_the_last() -> None:

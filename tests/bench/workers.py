@@ -50,7 +50,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     alone = {row["network"]: row["images_per_second"] for row in rows if row["workers"] == 1}
     lines = [
-        "| network | batch | workers | images/s | to one worker | communication | a step adds up |",
+        "| network | batch | workers | images/s | to one worker | communication | in a step |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -94,14 +94,15 @@ def _train(state: State, data: Digits, order: Indices) -> Iterator[Step]:
     batches = digits.batches(data, order, size, lambda images: team.part(images).chosen)
     state.classifier.network.train()
     threads, window = Threads(), _Window()
-    for part, (images, labels) in zip(parts, batches, strict=True):
-        threads.settle()
-        loss, logits = step(state, images, labels, part)
-        window.add(loss, logits, labels, part.copies)
-        window.check(state)
-        if state.step % state.settings.log_every == 0:
-            yield window.close(state)
-            window = _Window()
+    with team.divided(state.divisible()):
+        for part, (images, labels) in zip(parts, batches, strict=True):
+            threads.settle()
+            loss, logits = step(state, images, labels, part)
+            window.add(loss, logits, labels, part.copies)
+            window.check(state)
+            if state.step % state.settings.log_every == 0:
+                yield window.close(state)
+                window = _Window()
     if window.images:
         yield window.close(state)
 
@@ -118,14 +119,15 @@ def step(state: State, images: Images, labels: Labels, part: Part) -> tuple[jt.V
     Returns:
         The mean loss of these images, float32 (1,), and the logits, float32 (N, classes).
     """
-    settings = state.settings
+    settings, team = state.settings, workers.current()
+    team.computed = part.computed
     state.optimizer.lr = schedules.learning_rate(
         settings.schedule, settings.learning_rate, state.step, state.steps
     )
     logits = state.classifier.network(_inputs(state, images, part))
     loss = _loss(logits, labels, settings.label_smoothing)
     state.optimizer.backward(loss if part.share == 1 else loss * part.share)
-    workers.current().sum_gradients(state.optimizer)
+    team.sum_gradients(state.optimizer)
     state.optimizer.step()
     state.step += 1
     state.update_ema()

@@ -9,6 +9,7 @@ from stages.shared.model_file import Arrays
 from stages.shared.network import classifier as classifiers
 from stages.shared.network import kernels
 from stages.shared.network.classifier import Classifier
+from stages.shared.network.kernels import Linear
 from stages.shared.network.networks import Network
 from stages.shared.network.runtime import jt, nn
 from stages.shared.params import Train
@@ -116,6 +117,29 @@ class State:
         self.best = Epoch(**rest["best"])
         kinds = {"Step": Step, "Epoch": Epoch}
         self.events = [kinds[kind](**values) for kind, values in rest["events"]]
+
+    def divisible(self) -> list[jt.Var]:
+        """What workers had better divide: linear layers of more outputs than a batch has images.
+
+        Their inputs are less to hand around than the gradients of their weights are to add up, and
+        each worker reads and updates its share of the weights alone. That is A. Krizhevsky, "One
+        weird trick for parallelizing convolutional neural networks", arXiv:1404.5997, 2014.
+
+        Returns:
+            Weights and biases, and what the optimizer and the average remember of each.
+        """
+        networks = [self.classifier.network, *([self.ema] if self.ema else [])]
+        found = [
+            var
+            for network in networks
+            for _, layer in network.layers()
+            if isinstance(layer, Linear) and layer.out_features > self.settings.batch_size
+            for var in (layer.weight, layer.bias)
+        ]
+        params = self.optimizer.param_groups[0]["params"]
+        numbers = {n for n, param in enumerate(params) if any(param is var for var in found)}
+        momenta = self._momenta().items()
+        return found + [var for name, var in momenta if int(name.split(".")[1]) in numbers]
 
     def _momenta(self) -> dict[str, jt.Var]:
         """What the optimizer remembers of each parameter, by kind and number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.shared.network.kernels import call
+from stages.shared.network.kernels import call, exchange
 from stages.shared.network.kernels.affine import Affine, Kernel
 from stages.shared.network.runtime import jt, nn
 
@@ -14,6 +14,9 @@ class Linear(nn.Linear):
 
     CUDA, inputs of other than 2 dimensions, other types than float32 and empty arrays take
     Jittor's implementation.
+
+    While the workers of a training have the layer divided, its weight and bias hold the rows of
+    this worker. It computes those outputs for the images of all of them.
 
     Args:
         relu: replace what is negative in the output by 0, in the same pass.
@@ -30,7 +33,12 @@ class Linear(nn.Linear):
         shapes_agree = x.ndim == 2 and x.shape[1] == self.in_features
         if not shapes_agree or not call.usable(x, self.weight, *bias):
             return call.fallback(super().execute(x), self.relu)
+        outputs = self.weight.shape[0]
+        divided = outputs < self.out_features
+        if divided:
+            x = exchange.every_row(x)
         name = f"kernels::Linear<{len(bias)}, {int(self.relu)}>"
         kernel = Kernel("linear", name, "in0_shape0, in0_shape1, in1_shape0")  # N, in and out
-        shape = (x.shape[0], self.out_features)
-        return Affine(kernel, shape, self.relu)(x, self.weight, *bias)
+        shape = (x.shape[0], outputs)
+        y: jt.Var = Affine(kernel, shape, self.relu)(x, self.weight, *bias)
+        return exchange.own_rows(y, self.out_features) if divided else y
