@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def test_no_text_from_outside_becomes_part_of_a_command() -> None:
 
 @pytest.mark.slow
 @pytest.mark.scale
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not there")
 def test_a_pull_request_is_told_what_it_does_to_the_scores(
     finished: Repository, tmp_path: Path
 ) -> None:
@@ -74,6 +76,12 @@ def test_a_pull_request_is_told_what_it_does_to_the_scores(
     comment = (path / "comment.md").read_text()
     assert re.search(r"train\.learning_rate *\| 0\.02 *\| 0\.03", comment)
     assert re.search(r"validation\.accuracy *\| 0\.\d+ *\| 0\.\d+", comment)
+    (chart,) = re.findall(r"```mermaid\n(.*?)```", comment, re.DOTALL)
+    lines = re.findall(r"^line \[(.*)\]$", chart, re.MULTILINE)
+    curves = [[float(point) for point in line.split(", ")] for line in lines]
+    assert len(curves) == 2
+    assert curves[0] != curves[1]
+    assert all(0 <= point <= 1 for curve in curves for point in curve)
     assert comment.startswith((tmp_path / "summary.md").read_text())
     assert comment.endswith("(https://example.com/plots)\n")
     assert (path / "dvc_plots/index.html").exists()
