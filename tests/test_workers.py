@@ -225,6 +225,7 @@ def test_a_stopped_run_goes_on_by_another_number_of_workers(
     said = finished.run(*DVC).stdout
     assert f"going on from a checkpoint, after epoch {kept}" in said
     assert said.count("epoch 6: ") == 1
+    assert "\x1b" not in said
     assert not checkpoints(finished)
 
 

@@ -267,6 +267,9 @@ def joined(count: int) -> Iterator[Workers]:
     MPI.Finalize()
     sys.stderr.write(_DONE.decode())
     sys.stderr.flush()
+    # What packages write to a terminal at exit is for mpirun's, which may not end in one.
+    sys.stdout.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def agree(team: Workers, run: str) -> None:
