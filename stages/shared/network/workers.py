@@ -6,8 +6,8 @@ it ends, is in training/mpirun.py.
 
 What keeps a team together: every worker makes the same calls in the same order. Jittor puts its
 work off until somebody wants a result, so an addition must not be left pending where one worker
-may want a result and another not. Those of BatchNorm are over before the gradients are there, and
-the gradients are added up at once.
+may want a result and another not. Those of BatchNorm and of divided layers are over before the
+gradients are there, and the gradients are added up at once.
 """
 
 from __future__ import annotations
@@ -102,9 +102,14 @@ class Workers:
     exchanges = Exchanges()
     computed = 0
 
+    def slices(self, items: int) -> list[slice]:
+        """Which of so many items are whose; sizes differ by 1 at most."""
+        bounds = [items * rank // self.count for rank in range(self.count + 1)]
+        return list(itertools.starmap(slice, itertools.pairwise(bounds)))
+
     def slice(self, items: int) -> slice:
-        """Which of so many items are this worker's; sizes differ by 1 at most."""
-        return slice(items * self.rank // self.count, items * (self.rank + 1) // self.count)
+        """Which of so many items are this worker's."""
+        return self.slices(items)[self.rank]
 
     def part(self, images: int) -> Part:
         """This worker's part of a batch.
@@ -236,14 +241,9 @@ class Team(Workers):
             yield
         self.seconds += time.perf_counter() - began
 
-    def _slices(self, items: int) -> list[slice]:
-        """Which of so many items are whose."""
-        bounds = [items * rank // self.count for rank in range(self.count + 1)]
-        return [slice(*ends) for ends in itertools.pairwise(bounds)]
-
     def _counts(self, rows: int, columns: int) -> list[int]:
         """How many numbers of a matrix are in the rows of each worker."""
-        return [(part.stop - part.start) * columns for part in self._slices(rows)]
+        return [(part.stop - part.start) * columns for part in self.slices(rows)]
 
     def _every_row(self, mine: _Matrix, whole: _Matrix) -> None:
         self._comm.Allgatherv(mine, [whole, self._counts(*whole.shape)])
@@ -260,11 +260,11 @@ class Team(Workers):
         message = np.empty(rows.size, np.float32)
         self._comm.Alltoallv([columns, self._counts(*columns.shape)], [message, sizes])
         blocks = np.split(message, np.cumsum(sizes)[:-1])
-        for part, block in zip(self._slices(rows.shape[1]), blocks, strict=True):
+        for part, block in zip(self.slices(rows.shape[1]), blocks, strict=True):
             rows[:, part] = block.reshape(len(rows), -1)
 
     def _own_columns(self, rows: _Matrix, columns: _Matrix) -> None:
-        message = np.concatenate([rows[:, part].ravel() for part in self._slices(rows.shape[1])])
+        message = np.concatenate([rows[:, part].ravel() for part in self.slices(rows.shape[1])])
         sizes = self._counts(*rows.shape[::-1])
         self._comm.Alltoallv([message, sizes], [columns, self._counts(*columns.shape)])
 
