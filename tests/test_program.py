@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from stages.shared.program import UserError, run
+from tests.conftest import TOP
 
 
 def _raise(error: BaseException) -> None:
@@ -51,3 +55,13 @@ def test_a_stage_that_dvc_runs_says_how_to_get_results_back(
     assert len(said) == lines
     assert said[0] == "error: a.txt: empty"
     assert said[-1].endswith("git restore dvc.lock plots && dvc checkout --force") == (lines == 2)
+
+
+def test_little_is_imported_before_ctrl_c_is_answered() -> None:
+    # Until then it is answered by Python's traceback, so each millisecond counts.
+    lines = "import sys; before = set(sys.modules); import stages.shared.program as _"
+    ask = f"{lines}; print(*(set(sys.modules) - before))"
+    command = [sys.executable, "-S", "-c", ask]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    assert "signal" in done.stdout.split()
+    assert not {"pathlib", "re", "typing", "contextlib"} & set(done.stdout.split())

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 
@@ -72,7 +71,8 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 # Only where a program of this project runs: a test or a notebook that imports this handles Ctrl-C
-# itself.
-_program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-if Path(__file__).parents[1] in _program.parents:
+# itself. Until here it is Python's, with a traceback; so what takes milliseconds to import, pathlib
+# say, is not imported above.
+_program = getattr(sys.modules["__main__"], "__file__", None) or ""
+if _program.startswith(__file__.rpartition("shared")[0]):
     signal.signal(signal.SIGINT, _stop)
