@@ -20,6 +20,7 @@ from stages.shared.datasets import DATASETS, IdxFile
 from stages.shared.sources import SourceError, fetch
 
 CONTENT = b"\0\0\x08\1\0\1\x86\xa0" + bytes(range(250)) * 400
+BOMB = gzip.compress(CONTENT + bytes(50_000_000), 1)  # made before anybody waits for it
 ZIPPED = gzip.compress(CONTENT)
 NAME = "digits-idx1-ubyte"
 FILES = {NAME: IdxFile(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())}
@@ -132,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(302, Location=self.path)
 
     def bomb(self, _: int) -> None:
-        self.answer(200, gzip.compress(bytes(50_000_000), 1))
+        self.answer(200, BOMB)
 
     def endless(self, _: int) -> None:
         self.answer(200, Content_Length="")
@@ -346,7 +347,7 @@ OWN_FAULTS = {
     "half of it": (ZIPPED[:-10], "broken gzip data: Compressed file ended"),
     "plain, cut": (CONTENT[:-1], f"ends after {len(CONTENT) - 1} of {len(CONTENT)} bytes"),
     "too much": (CONTENT + b"?", f"goes on after the expected {len(CONTENT)} bytes"),
-    "a bomb": (gzip.compress(CONTENT + bytes(50_000_000)), "goes on after the expected"),
+    "a bomb": (BOMB, "goes on after the expected"),
     "no type": (b"\0\0\7\1" + CONTENT[4:], "not IDX: element type 07"),
     "too large": (BIG, "expected 17179869184 at most"),
     "nothing": (b"", "ends after 0 bytes, within the header of IDX"),
