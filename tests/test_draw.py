@@ -130,9 +130,9 @@ def test_a_drawing_is_read_as_predict_reads_the_same_picture(
     status, _, content = send(server, "POST", "/read", grey.tobytes(), **WHOLE)
     found = json.loads(content)
     assert status == 200
-    np.testing.assert_array_equal(found["image"], picture.pixels)
+    np.testing.assert_array_equal(found["image"], picture.digit.pixels)
     session = onnxruntime.InferenceSession(_path(server), providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": picture.pixels[None]})[0]
+    (logits,) = session.run(["logits"], {"images": picture.digit.pixels[None]})[0]
     expected = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
 

@@ -143,7 +143,7 @@ def test_the_page_says_what_predict_says_of_the_same_picture(
     Image.fromarray(sent(page)).save(drawing)
     about = model_file.load(repository.path / model_file.PATH)[1]
     (picture,), _ = predict.fitted([drawing], about)
-    np.testing.assert_array_equal(page.seen(), picture.pixels)
+    np.testing.assert_array_equal(page.seen(), picture.digit.pixels)
 
     done = repository.run("python", "-m", "stages.tools.predict", str(drawing), "--json")
     (said,) = json.loads(done.stdout)

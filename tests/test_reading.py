@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import subprocess
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from stages.shared import model_file
 from stages.shared.datasets import DATASETS
 from stages.shared.model_file import Description
 from stages.tools import pictures
 from stages.tools.pictures import PictureError
-from stages.tools.reading import digits, doubt, fitting, form
+from stages.tools.reading import digits, doubt, fitting, form, reader
+from stages.tools.reading.digits import Digit
 from tests.bench import drawn
+from tests.conftest import TOP
 
 Grey = NDArray[np.uint8]
 SIZE = (28, 28)
@@ -187,6 +193,75 @@ def test_two_lines_are_read_one_after_the_other() -> None:
     assert len(found) == 4
     for one, digit in zip(found, (a, b, b, a), strict=True):
         assert apart(one.pixels, digit) < 12
+
+
+def touching(one: Grey, other: Grey) -> Grey:
+    """A page with two digits, the second so far to the left that it touches the first."""
+    first, second = (
+        np.asarray(Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC))
+        for digit in (one, other)
+    )
+    page = np.zeros((400, 700), np.uint8)
+    page[60:340, 80:360] = first
+    start = 360
+    while not np.any((page[60:340, start : start + 280] > 128) & (second > 128)):
+        start -= 1
+    room = page[60:340, start : start + 280]
+    room[:] = np.maximum(room, second)
+    return page
+
+
+def test_a_mark_that_may_be_two_digits_can_be_cut() -> None:
+    pairs = list(itertools.pairwise(real_digits(21)))
+    cut = 0
+    for one, other in pairs:
+        mark, *more = digits.read(touching(one, other), SIZE)
+        if more:  # there is ink of both at one place, and yet they are apart
+            continue
+        high, wide = mark.box[3] - mark.box[1], mark.box[2] - mark.box[0]
+        assert wide > high or not mark.cuts
+        for left, right in mark.cuts:
+            assert mark.box[0] == left.box[0] < right.box[0]
+            assert left.box[2] < right.box[2] == mark.box[2]
+        cut += any(
+            apart(left.pixels, one) < 18 and apart(right.pixels, other) < 18
+            for left, right in mark.cuts
+        )
+    assert cut > 7
+
+
+def test_a_digit_is_cut_only_where_its_pieces_are_clearer() -> None:
+    one, other, third = real_digits(3)
+
+    def network(images: Grey) -> NDArray[np.float64]:
+        """Sure of images that are like one of the two pieces, and of no other."""
+        near = min(apart(images[0], one), apart(images[0], other)) < 5
+        return certain(images) if near else np.full((len(images), 10), 0.1)
+
+    pieces = Digit((0, 0, 9, 9), one), Digit((9, 0, 18, 9), other)
+    unclear = Digit((0, 0, 9, 9), third), Digit((9, 0, 18, 9), other)
+    box = (0, 0, 18, 9)
+    for pixels, cuts, expected in (
+        (third, (unclear, pieces), list(pieces)),
+        (third, (unclear,), None),
+        (one, (pieces,), None),
+    ):
+        digit = Digit(box, pixels, cuts)
+        found = [reading.digit for reading in reader.read(digit, network)]
+        assert found == (expected or [digit])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "text"), [(1, "21"), (12, "90")])
+def test_two_digits_that_touch_are_read(first: int, text: str, tmp_path: Path) -> None:
+    page = touching(*real_digits(first + 2)[first:])
+    Image.fromarray(~page).save(tmp_path / "a.png")
+    program = [sys.executable, "-m", "stages.tools.predict", "--json", "--model"]
+    command = [*program, str(TOP / model_file.PRETRAINED), str(tmp_path / "a.png")]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    assert "".join(one["digit"] for one in found) == text
+    assert all(one["sure"] for one in found)
 
 
 def test_a_stroke_that_is_broken_is_still_of_its_digit() -> None:

@@ -15,9 +15,9 @@ import argparse
 import json
 import signal
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,11 @@ from stages.shared.model_file import Description
 from stages.shared.report import style
 from stages.tools import explanation, pictures
 from stages.tools.pictures import PictureError
-from stages.tools.reading import doubt, fitting
+from stages.tools.reading import doubt, fitting, reader
+from stages.tools.reading.digits import Digit
+
+if TYPE_CHECKING:
+    from stages.shared.network.classifier import Classifier
 
 _UNSURE = "unsure: not a digit, or not a clear one"
 
@@ -43,9 +47,17 @@ class Picture:
 
     file: Path
     index: int  # of the image in its file, from 0
-    box: tuple[int, int, int, int]  # left, top, right, bottom in the image's pixels
-    pixels: NDArray[np.uint8]  # (H, W), of the network's size
+    digit: Digit
     from_idx: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A picture, and what a network makes of it."""
+
+    picture: Picture
+    probabilities: NDArray[np.float64]  # (num_classes,), 0 to 1
+    confidence: float  # how likely the likeliest class is right
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Reading:
 
     file: Path
     index: int  # of the image in its file
-    box: tuple[int, int, int, int]
+    box: tuple[int, int, int, int]  # left, top, right, bottom in the image's pixels
     digit: str
     confidence: float  # 0 to 1
 
@@ -85,27 +97,41 @@ def tell(found: list[Picture], arguments: argparse.Namespace) -> None:
 
     trained = classifier.load(arguments.model)
     class_names = trained.description.class_names
-    images = np.stack([picture.pixels for picture in found])
-    logits = trained.logits(images).astype(np.float64)
-    probabilities = softmax(logits, axis=1)
-    confidences = probabilities.max(axis=1)
-    if fitting.reads_digits(trained.description):
-        # What came as it is was made like the training images; of the others it is not known.
-        for index in (i for i, picture in enumerate(found) if not picture.from_idx):
-            image = images[index] if trained.description.mean < 0.5 else ~images[index]
-            variants = doubt.variants(image[None])[:, 0]
-            if trained.description.mean >= 0.5:
-                variants = ~variants
-            every = softmax(trained.logits(variants).astype(np.float64), axis=1)
-            probabilities[index] = every.mean(axis=0)
-            confidences[index] = doubt.confidence(image, every)
-    readings = read(found, probabilities, confidences, class_names)
+    answers = asked(found, trained)
+    readings = [read(one, class_names) for one in answers]
     if arguments.explain:
-        explain(found, readings, images, probabilities, class_names, arguments.explain)
+        check_count(len(answers))
+        explain(answers, readings, class_names, arguments.explain)
     if arguments.json:
         print(json.dumps([as_json(reading) for reading in readings], indent=2, allow_nan=False))
     else:
         show(readings, Console())
+
+
+def asked(found: list[Picture], trained: Classifier) -> list[Answer]:
+    """Ask a network what pictures are; one that is digits that touch becomes several."""
+
+    def network(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        logits = trained.logits(images if is_dark else ~images)
+        return np.asarray(softmax(logits.astype(np.float64), axis=1))
+
+    def light(digit: Digit) -> Digit:
+        return digit if is_dark else digit.negative
+
+    is_dark = trained.description.mean < 0.5
+    reads_digits = fitting.reads_digits(trained.description)
+    digits = [light(one.digit) for one in found]
+    probabilities = network(np.stack([digit.pixels for digit in digits]))
+    answers = []
+    for one, digit, row in zip(found, digits, probabilities, strict=True):
+        # What came as it is was made like the training images; of the others it is not known.
+        if one.from_idx or not reads_digits:
+            answers.append(Answer(one, row, float(row.max())))
+            continue
+        for reading in reader.read(digit, network):
+            part = replace(one, digit=light(reading.digit))
+            answers.append(Answer(part, reading.probabilities, reading.confidence))
+    return answers
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -151,7 +177,7 @@ def fitted(
             except PictureError as error:
                 wrong.append(PictureError(f"{path}: image {index}: {error}"))
                 continue
-            found += [Picture(path, index, part.box, part.pixels, ready) for part in parts]
+            found += [Picture(path, index, part, ready) for part in parts]
     return found, wrong
 
 
@@ -208,53 +234,36 @@ def check_count(count: int) -> None:
 
 
 def explain(
-    found: list[Picture],
-    readings: list[Reading],
-    images: NDArray[np.uint8],
-    probabilities: NDArray[np.float64],
-    class_names: list[str],
-    target: Path,
+    answers: list[Answer], readings: list[Reading], class_names: list[str], target: Path
 ) -> None:
-    """Draw N pictures, as they were brought to the network, and their probabilities.
+    """Draw pictures, as they were brought to the network, and their probabilities.
 
     Args:
-        found: N pictures.
+        answers: N pictures.
         readings: what was read in them.
-        images: uint8 (N, H, W).
-        probabilities: float64 (N, num_classes), 0 to 1.
-        class_names: in the order of the columns.
+        class_names: in the order of the probabilities.
         target: the PNG to write.
     """
-    of_file = Counter(picture.file for picture in found)
+    pictures = [answer.picture for answer in answers]
+    of_file = Counter(picture.file for picture in pictures)
     count = Counter[Path]()
     names = []
-    for picture, reading in zip(found, readings, strict=True):
+    for picture, reading in zip(pictures, readings, strict=True):
         count[picture.file] += 1
         part = f"image {picture.index}" if picture.from_idx else f"digit {count[picture.file]}"
         alone = of_file[picture.file] == 1 and not picture.from_idx
         name = picture.file.name if alone else f"{picture.file.name}, {part}"
         names.append(name if reading.sure else f"{name}, unsure ({reading.confidence:.0%})")
+    images = np.stack([picture.digit.pixels for picture in pictures])
+    probabilities = np.stack([answer.probabilities for answer in answers])
     style.save(explanation.draw(images, probabilities, class_names, names), target)
 
 
-def read(
-    found: list[Picture],
-    probabilities: NDArray[np.float64],
-    confidences: NDArray[np.float64],
-    class_names: list[str],
-) -> list[Reading]:
-    """Name the likeliest class of each picture.
-
-    Args:
-        found: N pictures.
-        probabilities: float64 (N, num_classes), 0 to 1.
-        confidences: float64 (N,), how likely the likeliest class is right.
-        class_names: in the order of the columns.
-    """
-    return [
-        Reading(one.file, one.index, one.box, class_names[row.argmax()], float(confidence))
-        for one, row, confidence in zip(found, probabilities, confidences, strict=True)
-    ]
+def read(answer: Answer, class_names: list[str]) -> Reading:
+    """Name the likeliest class of a picture."""
+    one = answer.picture
+    name = class_names[answer.probabilities.argmax()]
+    return Reading(one.file, one.index, one.digit.box, name, answer.confidence)
 
 
 def as_json(reading: Reading) -> dict[str, Any]:

@@ -374,3 +374,27 @@ def draw_string(seed: int) -> tuple[str, Image.Image]:
         gap = np.zeros((420, int(random.integers(15, 60))))
         line = np.hstack([line, page[:, columns[0] : columns[-1] + 1], gap])
     return text, _picture(_paper(np.pad(line, ((40, 40), (80, 60)))))
+
+
+def draw_touching(seed: int) -> tuple[str, Image.Image]:
+    """Two digits of one hand, so near that they touch, and what they are."""
+    random = np.random.default_rng((seed, 3_000_003))
+    hand = HANDS[seed % len(HANDS)]
+    text = "".join(map(str, random.integers(0, 10, 2)))
+    shapes = []
+    for digit in text:
+        page = placed(shape_of(hand, int(digit), random), random, 420)
+        columns = np.flatnonzero(page.any(axis=0))
+        shapes.append(page[:, columns[0] : columns[-1] + 1])
+    first, second = shapes
+    start, wide = first.shape[1], second.shape[1]
+    first = np.pad(first, ((0, 0), (0, wide)))
+    # From right to left until there is ink of both in one place, and a little further.
+    while start > 0 and not np.any((first[:, start : start + wide] > 0.5) & (second > 0.5)):
+        start -= 1
+    start = max(0, start - int(random.integers(0, 15)))
+    first[:, start : start + wide] = np.maximum(first[:, start : start + wide], second)
+    return text, _picture(_paper(np.pad(first, ((40, 40), (80, 60)))))
+
+
+SEVERAL = {"two to five digits": draw_string, "two that touch": draw_touching}

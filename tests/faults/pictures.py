@@ -38,7 +38,7 @@ def _read_or_refused(path: Path) -> bool:
     found, wrong = predict.fitted([path], _OF_DIGITS)
     for error in wrong:
         raise error
-    return all(picture.pixels.shape == (28, 28) for picture in found)
+    return all(picture.digit.pixels.shape == (28, 28) for picture in found)
 
 
 def _drawn(rng: Random, mode: str, size: tuple[int, int]) -> Image.Image:

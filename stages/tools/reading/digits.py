@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stages.tools.reading import form, ink
+from stages.tools.reading import form, ink, touching
 
 Mask = NDArray[np.bool_]
 
@@ -17,6 +17,7 @@ _NEAR = 0.25  # of the tallest mark: a small mark this near to another belongs t
 _TOUCHING = 0.1  # of the tallest mark: two that are high are of one digit only this near
 _OVERLAP = 0.6  # of the narrower of two marks: one above the other, they are of one digit
 _SOFT = 2  # pixels that a stroke's edge fades out in
+_HALVED = 2  # times at most: one mark is four digits that touch, and no more
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,19 @@ class Digit:
         box: left, top, right and bottom of its ink in pixels of the picture; right and bottom are
             the first pixels beyond it.
         pixels: uint8 (H, W), in the form of MNIST.
+        cuts: what it is if it is two digits that touch: for each way to cut it, the left and the
+            right one.
     """
 
     box: tuple[int, int, int, int]
     pixels: NDArray[np.uint8]
+    cuts: tuple[tuple[Digit, ...], ...] = ()
+
+    @property
+    def negative(self) -> Digit:
+        """The same with light and dark exchanged."""
+        cuts = tuple(tuple(half.negative for half in halves) for halves in self.cuts)
+        return Digit(self.box, ~self.pixels, cuts)
 
 
 @dataclass
@@ -81,24 +91,44 @@ def read(grey: NDArray[np.uint8], size: tuple[int, int]) -> list[Digit]:
         return []
     areas, _ = ndimage.label(found.marks, np.ones((3, 3)))
     lines = _lines(_groups(areas))
-    return [_digit(found, areas, group, size, grey.shape) for line in lines for group in line]
+    return [
+        _digit(found, np.isin(areas, group.labels), size, grey.shape)
+        for line in lines
+        for group in line
+    ]
 
 
 def _digit(
-    found: ink.Ink,
-    areas: NDArray[np.int32],
-    group: _Group,
-    size: tuple[int, int],
-    whole: tuple[int, ...],
+    found: ink.Ink, marks: Mask, size: tuple[int, int], whole: tuple[int, ...], cut: int = 0
 ) -> Digit:
-    inside = (slice(group.top, group.bottom), slice(group.left, group.right))
-    marks = np.isin(areas[inside], group.labels)
-    near = ndimage.binary_dilation(marks, np.ones((3, 3)), iterations=_SOFT)
-    pixels = form.bring(np.where(near, found.strength[inside], 0), marks, size)
-    left, top = (int(side / found.scale) for side in (group.left, group.top))
-    right = min(whole[1], round(group.right / found.scale))
-    bottom = min(whole[0], round(group.bottom / found.scale))
-    return Digit((left, top, max(right, left + 1), max(bottom, top + 1)), pixels)
+    """Bring one digit into form.
+
+    Args:
+        found: the strokes of the picture.
+        marks: which of them are the digit's, of the same shape.
+        size: of its pixels in the result.
+        whole: height and width of the picture.
+        cut: how often it was halved already.
+    """
+    ((rows, columns),) = ndimage.find_objects(marks.astype(np.int8))
+    inside = (rows, columns)
+    near = ndimage.binary_dilation(marks[inside], np.ones((3, 3)), iterations=_SOFT)
+    pixels = form.bring(np.where(near, found.strength[inside], 0), marks[inside], size)
+    left, top = (int(side.start / found.scale) for side in (columns, rows))
+    right = min(whole[1], round(columns.stop / found.scale))
+    bottom = min(whole[0], round(rows.stop / found.scale))
+    box = (left, top, max(right, left + 1), max(bottom, top + 1))
+    if cut == _HALVED:
+        return Digit(box, pixels)
+    cuts = []
+    for halves in touching.cuts(marks[inside]):
+        parts = []
+        for half in halves:
+            part = np.zeros_like(marks)
+            part[inside] = half
+            parts.append(_digit(found, part, size, whole, cut + 1))
+        cuts.append(tuple(parts))
+    return Digit(box, pixels, tuple(cuts))
 
 
 def _groups(areas: NDArray[np.int32]) -> list[_Group]:

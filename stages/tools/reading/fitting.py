@@ -60,7 +60,7 @@ def fit(pixels: NDArray[np.uint8], description: Description) -> Sequence[Digit]:
         found = digits.read(pixels, size)
         if not found:
             raise blank(pixels)
-        return found if is_dark else [Digit(one.box, ~one.pixels) for one in found]
+        return found if is_dark else [one.negative for one in found]
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     # An object may touch the border here and there; most of it is paper.
     if float(np.mean((border < 128) != is_dark)) > _TURNED:
