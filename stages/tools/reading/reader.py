@@ -15,8 +15,8 @@ from stages.tools.reading.digits import Digit
 # What a network makes of images, uint8 (N, H, W), light on dark: float64 (N, num_classes), 0 to 1.
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
-# How sure the network must be of each piece of a mark. With 0.5 three of 2,000 drawn digits were cut
-# that it had read right.
+# How sure the network must be of each piece of a mark. With 0.5 three of 2,000 drawn digits were
+# cut that it had read right.
 _CLEAR = 0.8
 
 
