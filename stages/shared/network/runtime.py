@@ -271,8 +271,9 @@ def _start() -> None:
     # core without CUDA lies beside one with it, Jittor loads the former in place of the latter.
     os.environ["cache_name"] = "cuda" if found else "default"
     # Left to itself Jittor looks for an nvcc, and cannot be imported where one has no driver.
+    # The environment's own is reached as the environment is, also where Python itself was already.
     nvcc = str(found[0].nvcc) if found else ""
-    os.environ["nvcc_path"] = nvcc.replace(sys.prefix, prefix, 1)
+    os.environ["nvcc_path"] = nvcc.replace(str(Path(sys.prefix).resolve()), prefix, 1)
     _avoid_processes()
     _arm_log()
     _remove_damaged_libraries()
