@@ -244,7 +244,7 @@ def test_several_digits_have_boxes_and_what_is_none_is_unsure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     star = np.zeros((300, 300), np.uint8)
-    columns, rows = np.mgrid[-150:150, -150:150]  # higher than wide: it is not cut
+    rows, columns = np.mgrid[-150:150, -150:150]
     for angle in (0, np.pi / 3, 2 * np.pi / 3):
         away = np.abs(rows * np.cos(angle) - columns * np.sin(angle))
         star[(away < 9) & (np.hypot(rows, columns) < 110)] = 255
@@ -256,7 +256,7 @@ def test_several_digits_have_boxes_and_what_is_none_is_unsure(
     assert [entry["digit"] for entry in found] == ["3", "3"]
     assert [entry["sure"] for entry in found] == [True, False]
     assert found[0]["box"] == pytest.approx([90, 40, 115, 260], abs=3)
-    assert found[1]["box"][0] == pytest.approx(252, abs=5)
+    assert found[1]["box"][0] == pytest.approx(240, abs=5)
 
 
 def predicted(
