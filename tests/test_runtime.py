@@ -74,6 +74,25 @@ def test_a_trial_is_made_once_and_remembered(
     assert len(tried) == 5
 
 
+def test_what_a_build_says_is_kept_in_its_order(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What Jittor prints as it goes comes before what ends it, and is seen as it comes."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    printed = r"print('Compiling jittor_core(9/10) used: 1s', end='\r')"
+    endings = {
+        "raise SystemExit('the card computes nothing')": "the card computes nothing",
+        "import os; os.kill(os.getpid(), 11)": "it was ended by a signal: Segmentation fault",
+    }
+    for ending, last in endings.items():
+        log = runtime._build(f"{printed}\n{ending}")
+        assert log
+        kept = Path(log)
+        assert kept.read_text().splitlines() == ["Compiling jittor_core(9/10) used: 1s", last]
+        kept.unlink()
+        assert "  90 %" in capfd.readouterr().err
+
+
 def test_the_trial_sees_a_card_that_computes_something_else() -> None:
     """It runs here too, with the CPU in the card's place."""
     program = runtime._TRIAL.replace("use_cuda = 1", "use_cuda = 0")

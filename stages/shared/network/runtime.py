@@ -233,7 +233,12 @@ def _build(program: str = "import jittor") -> str | None:
     with tempfile.NamedTemporaryFile("w", prefix="jittor-", suffix=".log", delete=False) as log:
         process = subprocess.Popen(
             [sys.executable, "-c", program],
-            env={**os.environ, "log_silent": "0", "DISABLE_MULTIPROCESSING": "0"},
+            env={
+                **os.environ,
+                "log_silent": "0",
+                "DISABLE_MULTIPROCESSING": "0",
+                "PYTHONUNBUFFERED": "1",  # or the bar stands still, and the last word is not last
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,  # universal newlines: Jittor ends its own progress lines with \r
@@ -252,8 +257,9 @@ def _build(program: str = "import jittor") -> str | None:
                 if not console.is_terminal and name == "jittor_core" and done * 10 // total > tenth:
                     tenth = done * 10 // total
                     console.print(f"  {tenth * 10} %")
-        failed = process.wait() != 0
-    if failed:
+        if (code := process.wait()) < 0:
+            log.write(f"it was ended by a signal: {signal.strsignal(-code)}\n")
+    if code:
         return log.name
     Path(log.name).unlink()
     return None
