@@ -47,7 +47,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score (first 4 minutes, then seconds)
+repro: setup .venv/.core ## run the pipeline, as far as something changed, and print the score (first 4 to 6 minutes, then seconds)
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m stages.tools.score
 	@$(IN_VENV) python -m stages.tools.same
@@ -90,7 +90,7 @@ results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seed
 cuda: setup .venv/cuda/packages.txt ## install NVIDIA's CUDA toolkit into .venv, for train.device=cuda (1.4 GB, a minute)
 	@$(DOCTOR) | sed -n '/^GPU/,$$p'
 
-test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (10 minutes)
+test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (a quarter of an hour, without AVX-512 up to 40 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
 
 test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings
@@ -172,7 +172,7 @@ FIRST := astunparse jittor jittor-offline numpy pillow six tqdm \
 	.venv/bin/python -c '$(SAY)' > .venv/.ready.part && mv .venv/.ready.part .venv/.ready
 
 .venv/.tests: .venv/.ready tests/requirements/tests.txt
-	@echo "Installing what the tests need: about 80 more packages." && \
+	@echo "Installing what the tests need: about 100 more packages." && \
 	$(INSTALL) --quiet -r tests/requirements/tests.txt && touch $@
 
 # NVIDIA's packages, and links that bring them into the shape that Jittor wants.
