@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +145,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a text": (
         lambda mine: (mine / "square/notes.txt").touch(),
         "square/notes.txt: expected nothing but pictures: .png, ",
+    ),
+    "no text": (
+        lambda mine: (mine / "star").rename(mine / os.fsdecode(b"caf\xe9")),
+        "mine/caf\udce9: expected a name in UTF-8",
     ),
     "empty": (lambda mine: (mine / "triangle").mkdir(), "triangle: no picture, expected one"),
     "few": (

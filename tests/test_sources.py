@@ -392,6 +392,21 @@ def test_own_files_all_come_from_one_source(
     assert capsys.readouterr().out == f"{NAME}: {len(CONTENT)} bytes from {half}\n"
 
 
+def test_mnist_is_nobodys_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sources of params.yaml have it under the same names, and ask for it last."""
+    name = "t10k-labels-idx1-ubyte"
+    (tmp_path / "mine").mkdir()
+    sources = [str(tmp_path / "none"), "package:jittor_offline", str(tmp_path / "mine")]
+    with pytest.raises(SourceError, match=f"{name}: no source has it\n.*none"):
+        fetch({name: IdxFile()}, sources, tmp_path / "raw")
+    said = "package:jittor_offline: it is that of download.dataset mnist, expected your own"
+    assert f"{name}: not from {said}" in capsys.readouterr().out
+    assert not list((tmp_path / "raw").iterdir())
+    (tmp_path / "mine" / name).write_bytes(b"\0\0\x08\1\0\0\0\1x")
+    fetch({name: IdxFile()}, sources, tmp_path / "raw")
+    assert (tmp_path / "raw" / name).stat().st_size == 9
+
+
 def test_what_is_no_file_or_no_name_is_passed_over(tmp_path: Path) -> None:
     pipe, good = tmp_path / "pipe", tmp_path / "good"
     for folder in (pipe, good):

@@ -146,3 +146,15 @@ def class_names(dataset: str, num_classes: int, given: list[str]) -> list[str]:
         for names in (given, published, [str(label) for label in range(num_classes)])
         if len(names) == num_classes
     )
+
+
+def published_in(sha256: str) -> str | None:
+    """The key in `DATASETS` of the data set that has published a file; None if none has.
+
+    Args:
+        sha256: of the file, inflated.
+    """
+    for key, dataset in DATASETS.items():
+        if any(file.sha256 == sha256 for file in dataset.files.values()):
+            return key
+    return None

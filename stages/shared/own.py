@@ -47,7 +47,8 @@ def pictures(source: str) -> Pictures | None:
         What there is, by name; None where it is no folder with folders in it, or has IDX files.
 
     Raises:
-        OwnError: a class has no picture or holds something else, or none is left for the test.
+        OwnError: a class has no picture or holds something else, none is left for the test, or
+            a name is not UTF-8.
         OSError: a folder cannot be read.
     """
     folder = Path(source)
@@ -67,6 +68,11 @@ def pictures(source: str) -> Pictures | None:
         test = [one for pictures in each for one in pictures[EVERY - 1 :: EVERY]]
         kept = {path for path, _ in test}
         train = [one for pictures in each for one in pictures if one[0] not in kept]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise OwnError(f"{folder / name}: expected a name in UTF-8") from None
     if len(names) < 2:
         raise OwnError(f"{folder}: {len(names)} folder with pictures, expected one for each class")
     if not test:

