@@ -49,6 +49,31 @@ def test_each_image_of_a_batch_counts_once(images: int, count: int) -> None:
     assert shares == pytest.approx(1)
 
 
+LINE = "-" * 76
+SPEAKS = {
+    "a warning": (f"{LINE}\nWARNING: An invalid value\n  Value: nope\n{LINE}\nmore", 0),
+    "an end": (f"{LINE}\nPRTE has lost communication\nwith a daemon.\n{LINE}\nmore", -9),
+    "an error": ("error: no room\nmore", -9),
+}
+
+
+@pytest.mark.parametrize("case", SPEAKS)
+def test_a_warning_of_openmpi_ends_nothing(
+    case: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What says that the run is over does, should mpirun itself not see it."""
+    monkeypatch.setattr(mpirun, "_GRACE", 0.2)
+    text, code = SPEAKS[case]
+    script = f"printf '%s\\n' \"$0\" >&2; sleep 2; printf '{mpirun._DONE.decode()}' >&2"
+    process = subprocess.Popen(["bash", "-c", f"{script}; exit 0", text], stderr=subprocess.PIPE)
+    listener = mpirun._Listener(process)
+    listener.listen()
+    assert (process.returncode, listener.done) == (code, int(code == 0))
+    said = capfd.readouterr().err
+    assert ("WARNING: An invalid value\n  Value: nope\n" in said) == (case == "a warning")
+    assert listener.own.startswith({"a warning": "WARNING", "an end": "PRTE has"}.get(case, ""))
+
+
 def difference(found: Path, expected: Path) -> float:
     """The largest difference of two files of weights, each array by its own size."""
     a, b = load_file(found), load_file(expected)

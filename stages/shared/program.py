@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+WAY_BACK = "the results of the last commit come back by: "
+
 
 class UserError(Exception):
     """An error that the user can fix.
@@ -30,8 +32,13 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (UserError, OSError) as error:
-        print(f"error: {visible(str(error))}{_way_back()}", file=sys.stderr)
+        print(last_words(error), file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def last_words(error: Exception) -> str:
+    """What a program says of an error that ends it."""
+    return f"error: {visible(str(error))}{_way_back()}"
 
 
 def visible(text: str) -> str:
@@ -45,6 +52,11 @@ def visible(text: str) -> str:
     )
 
 
+def in_a_line(text: str) -> str:
+    """A file's or a class's name, of which no letter steers the terminal or ends the line."""
+    return visible(text).replace("\n", "\\n")
+
+
 def _way_back() -> str:
     """A line for a stage that DVC runs: it has removed the outputs of the run before.
 
@@ -53,8 +65,7 @@ def _way_back() -> str:
     """
     if os.environ.get("DVC_STAGE", "check") == "check":
         return ""
-    command = "git restore dvc.lock plots && dvc checkout --force"
-    return f"\nthe results of the last commit come back by: {command}"
+    return f"\n{WAY_BACK}git restore dvc.lock plots && dvc checkout --force"
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

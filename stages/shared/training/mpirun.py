@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from stages.shared.network import workers
 from stages.shared.network.workers import Workers
-from stages.shared.program import UserError
+from stages.shared.program import WAY_BACK, UserError
 
 STARTED = "TRAIN_WORKERS"  # how many workers there are, in the environment of each
 INSTALL = "uv pip install -r pyproject.toml --extra workers"
@@ -121,7 +121,7 @@ def start(count: int, hosts: str) -> None:
         raise WorkersError(f"params.yaml: train.hosts is {hosts}, expected a file with host names")
     main = sys.modules["__main__"]
     module = main.__spec__.name if main.__spec__ else "stages.train"
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // count))
     if not hosts:
         os.environ.setdefault("OMP_NUM_THREADS", threads)
     os.environ[STARTED] = str(count)
@@ -169,14 +169,16 @@ class _Listener(threading.Thread):
     Attributes:
         done: how many of them have come to their end.
         said: whether one of them has said what is wrong.
-        own: what mpirun has said, which stands between two lines of dashes and is not printed.
+        own: what OpenMPI has said, which stands between two lines of dashes: of the end of the
+            run, which is not printed, or else its warnings, which are.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)
         self._process = process
         self._errors: set[bytes] = set()
-        self._own: list[str] = []
+        self._warnings: list[str] = []
+        self._end: list[str] = []
         self.done = 0
 
     @property
@@ -185,7 +187,7 @@ class _Listener(threading.Thread):
 
     @property
     def own(self) -> str:
-        return " ".join(" ".join(self._own).split())[:300]
+        return " ".join(" ".join(self._end or self._warnings).split())[:300]
 
     def listen(self) -> None:
         """Return when mpirun has ended and all is printed."""
@@ -198,26 +200,47 @@ class _Listener(threading.Thread):
 
     def run(self) -> None:
         assert self._process.stderr is not None
-        within = False
+        block: list[bytes] | None = None
         # Should mpirun wait for a machine that is cut off, it does so no longer than this.
         end = threading.Timer(_GRACE, self._process.kill)
         end.daemon = True
         for raw in self._process.stderr:
             line = raw.strip(b"\0")  # which mpirun writes after its own words
-            if (self._errors or self._own) and not end.ident:
+            if (self._errors or self._end) and not end.ident:
                 end.start()
             if line == _DONE:
                 self.done += 1
-            elif line.startswith(b"-" * 50):
-                within = not within
-            elif within:
-                self._own.append(line.decode(errors="replace").strip())
+            elif line.startswith(b"-" * 50) and block is None:
+                block = []
+            elif line.startswith(b"-" * 50) and block is not None:
+                self._take(b"".join(block))
+                block = None
+            elif block is not None:
+                block.append(line)
             elif line not in self._errors:
-                if line.startswith(b"error: "):
+                if line.startswith((b"error: ", WAY_BACK.encode())):
                     self._errors.add(line)
-                sys.stderr.buffer.write(line)
-                sys.stderr.buffer.flush()
+                _print(line)
+        if block:
+            self._take(b"".join(block))
         end.cancel()
+
+    def _take(self, block: bytes) -> None:
+        """Keep what OpenMPI has said. What starts and ends workers calls itself prte, or prterun.
+
+        Whatever else speaks so warns, and the run goes on: of a network that does not answer, say.
+        """
+        text = block.decode(errors="replace")
+        if "prte" in text.lower():
+            self._end.append(text)
+        elif text not in self._warnings:
+            self._warnings.append(text)
+            _print(block)
+
+
+def _print(line: bytes) -> None:
+    sys.stderr.buffer.write(line)
+    sys.stderr.buffer.flush()
 
 
 def _fail(code: int, said: bool, own: str, hosts: str) -> NoReturn:
