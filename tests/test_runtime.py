@@ -163,6 +163,9 @@ def test_a_home_that_jittor_cannot_use_is_named(
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {said.format(tmp_path)}")
     assert len(done.stderr.splitlines()) == 1
+    # DVC has removed what the run before has given.
+    done = started(**{name: value.format(tmp_path), "DVC_STAGE": "train"})
+    assert done.stderr.splitlines()[1].startswith("the results of the last commit come back by: ")
 
 
 def test_a_home_that_was_given_once_is_not_remembered(

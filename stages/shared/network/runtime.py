@@ -27,7 +27,7 @@ from stages.shared.files import remove
 from stages.shared.network import compiling, device, libraries, proof
 from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
-from stages.shared.program import UserError, run
+from stages.shared.program import UserError, last_words, run
 
 # Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing, and
 # the numbers are wrong. Each needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
@@ -333,7 +333,7 @@ try:
     _load_utilities()
 except (UserError, OSError) as fault:
     # This runs at import, outside of any stage's main().
-    raise SystemExit(f"error: {fault}") from None
+    raise SystemExit(last_words(fault)) from None
 
 # In an MPI job Jittor would want a module of its own, which `workers` does without.
 _size = os.environ.pop("OMPI_COMM_WORLD_SIZE", None)
@@ -347,15 +347,14 @@ try:
 
     compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
 except SystemExit:  # with 0: where its cache was moved, it builds a part anew and then gives up
-    raise SystemExit(
-        "error: Jittor has built a part of its core anew; run the same command again"
-    ) from None
+    again = "Jittor has built a part of its core anew; run the same command again"
+    raise SystemExit(last_words(JittorError(again))) from None
 except RuntimeError as fault:  # see `_arm_log`
-    raise SystemExit(f"error: Jittor cannot start: {' '.join(str(fault).split())}") from None
+    said = f"Jittor cannot start: {' '.join(str(fault).split())}"
+    raise SystemExit(last_words(JittorError(said))) from None
 except OSError as fault:  # it writes to its cache as it starts
-    raise SystemExit(
-        f"error: Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
-    ) from None
+    said = f"Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
+    raise SystemExit(last_words(JittorError(said))) from None
 
 if _size is not None:
     os.environ["OMPI_COMM_WORLD_SIZE"] = _size
