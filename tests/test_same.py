@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from stages.shared.program import UserError
 from stages.tools import same
 from tests.conftest import Repository
 
@@ -77,6 +80,20 @@ def test_what_rotted_in_the_cache_is_named_with_the_way_back(finished: Repositor
     finished.run("sh", "-c", way[1])
     assert path.read_bytes() == whole
     assert said(finished, "--strict") == (0, "")
+
+
+def test_the_way_back_goes_through_a_folder_with_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "my repository/cache/ab"
+    copy.mkdir(parents=True)
+    monkeypatch.setattr(same, "damaged", lambda: ["models/a file"])
+    monkeypatch.setattr(same, "rotten_copies", lambda: [copy])
+    monkeypatch.setattr(sys, "argv", ["same"])
+    with pytest.raises(UserError) as caught:
+        same.main()
+    way = str(caught.value).partition("anew by: ")[2]
+    assert shlex.split(way) == ["rm", "-rf", "models/a file", str(copy), "&&", "dvc", "repro"]
 
 
 def test_what_was_changed_by_hand_is_brought_back(finished: Repository) -> None:

@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -109,10 +110,11 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="a difference is an error")
     strict: bool = parser.parse_args().strict
     if wrong := damaged():
-        rotten = " ".join(map(str, rotten_copies()))
+        rotten = rotten_copies()
+        remove = shlex.join(["rm", "-rf", wrong[0], *map(str, rotten)])
         raise UserError(
             f"{wrong[0]}: not the bytes that dvc.lock names, nor is what DVC's cache holds;"
-            f" make it anew by: rm -rf {wrong[0]} {rotten} && dvc repro"
+            f" make it anew by: {remove} && dvc repro"
             if rotten
             else f"{wrong[0]}: not the bytes that dvc.lock names;"
             f" `dvc checkout --force {wrong[0]}` brings them back"
