@@ -101,3 +101,9 @@ def test_it_is_whole_markdown() -> None:
         if line.startswith("| ---"):
             assert line.count("|") == lines[number - 1].count("|") == lines[number + 1].count("|")
             assert not lines[number - 2]
+
+
+def test_no_name_breaks_a_table() -> None:
+    text = page(per_class={"a|b": ONE, "line\nend": ONE})
+    assert r"| a\|b | 1,200 |" in text
+    assert r"| line\nend | 1,200 |" in text

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from stages.shared import digits
@@ -212,3 +213,22 @@ def test_any_name_of_a_file_can_be_explained(name: str, tmp_path: Path) -> None:
     style.save(figure, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         assert 1200 < picture.width < 1800
+
+
+@pytest.mark.parametrize("names", [["$1", "$5"], [r"$\frac$", "$"]])
+def test_the_name_of_a_class_is_no_formula(names: list[str], tmp_path: Path) -> None:
+    pictures = np.zeros((4, 8, 8), np.uint8)
+    actual = np.array([0, 0, 1, 1])
+    result = Predictions(actual, 1 - actual, np.full(4, 0.5))
+    drawn = [
+        images.samples(pictures, actual, names),
+        images.mistakes(pictures, result, names),
+        images.hardest(pictures, result, names),
+        confusion.confusion(actual, 1 - actual, names),
+        explanation.draw(pictures[:1], np.full((1, 2), 0.5), names, ["a"]),
+    ]
+    for figure in drawn:
+        style.save(figure, tmp_path / "figure.png")
+        texts = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        assert texts
+        assert not any(text.get_parse_math() for text in texts)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stages.shared import scoring
 from stages.shared.scoring import ClassScores, Predictions, ScoringError
+from stages.tools import score
 
 # Four images, three classes. Read as 0, 1, 1, 2; the third is a 0 whose second guess is right,
 # the fourth is a 0 whose last guess is right.
@@ -200,3 +201,17 @@ def test_scores_without_a_key_are_refused(tmp_path: Path, key: str) -> None:
     path.write_text("\n".join(rows) + "\n")
     with pytest.raises(ScoringError, match=rf"scores\.csv: .*\({key} is missing\)$"):
         scoring.read_scores(tmp_path)
+
+
+def test_names_are_told_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither markup nor what steers a terminal."""
+    names = ["[/cat]", "[red]", "\x1b[2J"]
+    found = scoring.score(LOGITS, LABELS, names)
+    scoring.write(tmp_path, found, scoring.predictions(LOGITS, LABELS))
+    monkeypatch.setattr(scoring, "FOLDER", tmp_path)
+    score.main()
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("[/cat]", "[red]", r"\x1b[2J"))
+    assert "\x1b" not in said

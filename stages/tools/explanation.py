@@ -52,7 +52,7 @@ def draw(
                 indices[::every], class_names[::every],
                 size=None if turned else min(9, text_size(size, 2)),
                 rotation=45 if turned else 0, ha="right" if turned else "center",
-                rotation_mode="anchor",
+                rotation_mode="anchor", parse_math=False,
             )  # fmt: skip
             right.tick_params(length=0)
             right.grid(False, axis="x")

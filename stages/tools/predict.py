@@ -7,7 +7,7 @@ holds; writes to standard output and, where
 
 from __future__ import annotations
 
-from stages.shared.program import UserError, run, visible
+from stages.shared.program import UserError, in_a_line, run
 
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
@@ -304,11 +304,6 @@ def show(readings: list[Reading], console: Console) -> None:
     for row in rows:
         table.add_row(*map(Text, row))  # Text, as a file's name may look like rich's markup
     console.print(table)
-
-
-def in_a_line(text: str) -> str:
-    """A file's or a class's name, of which no letter steers the terminal or ends the line."""
-    return visible(text).replace("\n", "\\n")
 
 
 if __name__ == "__main__":

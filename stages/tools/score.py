@@ -6,13 +6,14 @@ Reads scores.csv and per_class.csv in plots/evaluation; writes to standard outpu
 
 from __future__ import annotations
 
-from stages.shared.program import run
+from stages.shared.program import in_a_line, run
 
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stages.shared import scoring
 from stages.shared.scoring import Scores, percent
@@ -32,7 +33,8 @@ def main() -> None:
     table = Table("class", "images", "precision", "recall", "F1", box=SIMPLE)
     for name, one in scores.per_class.items():
         shares = ("-" if x is None else percent(x) for x in (one.precision, one.recall, one.f1))
-        table.add_row(name, f"{one.images:,}", *shares)
+        # Text, as a name may look like rich's markup.
+        table.add_row(Text(in_a_line(name)), f"{one.images:,}", *shares)
     console = Console(highlight=False)
     console.print(table)
     console.print(summary(scores))

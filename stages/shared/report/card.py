@@ -12,6 +12,7 @@ from typing import Any
 
 from stages.shared.datasets import Dataset
 from stages.shared.model_file import Description
+from stages.shared.program import in_a_line
 from stages.shared.scoring import Scores, percent, wilson
 
 PATH = Path(
@@ -162,4 +163,5 @@ def _share(value: float | None) -> str:
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A table of Markdown: the first column to the left, the others to the right."""
     lines = [head, ("---", *("---:" for _ in head[1:])), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    escaped = ([in_a_line(cell).replace("|", r"\|") for cell in cells] for cells in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)

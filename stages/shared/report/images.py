@@ -34,7 +34,7 @@ def samples(
     with style():
         figure, axes = _grid(_mosaic(images, cells), len(class_names), columns)
         axes.set_title(f"The first {columns} training images of each class")
-        axes.set_yticks(range(len(class_names)), class_names)
+        axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
         axes.set_xticks([])
     return figure
 
@@ -129,7 +129,7 @@ def hardest(
                 f"{class_names[actual[index]]} read as {class_names[predicted[index]]}\n"
                 # The table has six digits; 1 there is a little less.
                 f"{percent(min(confidence[index], 1 - 1e-9))}, no. {index}",
-                loc="center", size=8, pad=4,
+                loc="center", size=8, pad=4, parse_math=False,
             )  # fmt: skip
     return figure
 

@@ -100,8 +100,9 @@ def matrix(class_names: list[str]) -> tuple[Figure, Axes]:
         rotation=45 if turned else 0,
         ha="right" if turned else "center",
         rotation_mode="anchor",
+        parse_math=False,  # a name is no formula, whatever signs stand in it
     )
-    axes.set_yticks(range(size), class_names)
+    axes.set_yticks(range(size), class_names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="actual")
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal")
     axes.hlines(np.arange(size + 1) - 0.5, -0.5, size - 0.5, color=PALE, linewidth=0.8)
