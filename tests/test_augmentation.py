@@ -86,3 +86,20 @@ def test_a_turn_keeps_sizes_and_a_shear_keeps_areas() -> None:
     )
     np.testing.assert_allclose(np.linalg.det(slants[:, :, :2]), 1, atol=1e-6)
     assert np.abs(slants[:, 0, 1]).max() > 0.2
+
+
+def test_a_turn_is_one_also_where_the_image_is_no_square() -> None:
+    """A pixel down turns into as many as a pixel right, at a right angle."""
+    height, width = 20, 60
+    settings = Augment(shift=0, rotate=30, scale=0, shear=0)
+    for map_ in augmentation.matrices(settings, 20, (height, width), (1,)).astype(np.float64):
+        # From -1..1 to pixels.
+        turn = np.diag([width, height]) @ map_[:, :2] @ np.diag([1 / width, 1 / height])
+        np.testing.assert_allclose(turn @ turn.T, np.eye(2), atol=1e-6)
+
+
+def test_a_shear_is_counted_in_pixels() -> None:
+    height, width = 20, 60
+    settings = Augment(shift=0, rotate=0, scale=0, shear=0.5)
+    maps = augmentation.matrices(settings, 1000, (height, width), (1,))
+    assert 0.49 < np.abs(maps[:, 0, 1] * width / height).max() <= 0.5

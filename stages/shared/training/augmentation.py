@@ -32,9 +32,11 @@ def matrices(
     slant = settings.shear * draw[3]
     cos, sin = elementary.cos(turn), elementary.sin(turn)
     height, width = image_size
+    # A pixel is another part of the width than of the height, where the image is no square.
+    down, right = height / width, width / height
     rows = [
-        [cos * size_x, (slant * cos - sin) * size_y, 2 * settings.shift / width * draw[4]],
-        [sin * size_x, (slant * sin + cos) * size_y, 2 * settings.shift / height * draw[5]],
+        [cos * size_x, (slant * cos - sin) * size_y * down, 2 * settings.shift / width * draw[4]],
+        [sin * size_x * right, (slant * sin + cos) * size_y, 2 * settings.shift / height * draw[5]],
     ]
     return np.moveaxis(np.array(rows, dtype=np.float32), 2, 0)
 
