@@ -107,7 +107,9 @@ def test_batches_keep_image_and_label_together_and_lose_none(count: int, size: i
         assert np.array_equal(images[:, 0, 0], labels * 4)
 
 
-def test_mean_and_std_are_numpys() -> None:
+@pytest.mark.parametrize("pixels", [1, 100, 10_000_000])
+def test_mean_and_std_are_numpys(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "_PIXELS", pixels)  # in memory at a time
     images = np.random.default_rng(0).integers(0, 256, (50, 5, 4), dtype=np.uint8)
     data = Digits(images, np.zeros(50, np.uint8))
     mean, std = digits.mean_and_std(data, np.arange(20, 50, dtype=np.uint32))
@@ -116,8 +118,11 @@ def test_mean_and_std_are_numpys() -> None:
 
 
 def test_images_of_one_colour_can_be_normalised() -> None:
-    data = Digits(np.zeros((3, 2, 2), np.uint8), np.zeros(3, np.uint8))
-    assert digits.mean_and_std(data, NONE) == (0.0, 1.0)
+    for grey in (0, 102):  # of which the mean in float64 is not the value itself
+        data = Digits(np.full((3, 2, 2), grey, np.uint8), np.zeros(3, np.uint8))
+        mean, std = digits.mean_and_std(data, NONE)
+        assert mean == pytest.approx(grey / 255)
+        assert std == 1
 
 
 def put(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:

@@ -31,7 +31,8 @@ ARRAYS = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-label
 CLASS_NAMES = "class_names.json"
 
 _SPLIT = 2**32 - 1  # stands where an epoch's number would: the split is drawn from (seed, this)
-_CHUNK = 10_000  # images in memory at a time, where all of them are read
+_CHUNK = 10_000  # indices of images in memory at a time, where all of them are read
+_PIXELS = 8_000_000  # in memory at a time, where all are read: counting takes 8 bytes for each
 
 
 class DigitsError(UserError):
@@ -287,14 +288,15 @@ def mean_and_std(digits: Digits, held_out: Indices) -> tuple[float, float]:
         so that dividing by it leaves them as they are.
     """
     counts = np.zeros(256, dtype=np.int64)
-    for start in range(0, len(digits), _CHUNK):
-        counts += _values(digits.images[start : start + _CHUNK])
-    for images, _ in batches(digits, held_out, _CHUNK):
+    chunk = max(1, _PIXELS // math.prod(digits.image_size))
+    for start in range(0, len(digits), chunk):
+        counts += _values(digits.images[start : start + chunk])
+    for images, _ in batches(digits, held_out, chunk):
         counts -= _values(images)
     values = np.arange(256) / 255
     mean = float((counts * values).sum() / counts.sum())
     variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
-    return mean, math.sqrt(variance) or 1.0
+    return mean, math.sqrt(variance) if np.count_nonzero(counts) > 1 else 1.0
 
 
 def _values(images: Images) -> NDArray[np.int64]:
