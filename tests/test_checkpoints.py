@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +112,17 @@ def test_a_file_is_set_aside_where_a_folder_was(tmp_path: Path) -> None:
         damage(checkpoints.path)
         assert checkpoints.set_aside()
         assert not checkpoints.path.exists()
+
+
+def test_the_program_itself_shapes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script of a stage is no module of `stages` while it runs."""
+    program = types.ModuleType("__main__")
+    program.__file__ = str(tmp_path / "train.py")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    found = []
+    for text in ("one", "one", "two"):
+        (tmp_path / "train.py").write_text(text)
+        found.append(fingerprint({}, []))
+    assert found[0] == found[1] != found[2]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stages.shared import params
 from stages.shared.network import cuda
 from stages.tools import gpu
 from tests.conftest import Repository
@@ -55,6 +56,16 @@ def test_each_network_is_tried_with_its_recipe(monkeypatch: pytest.MonkeyPatch) 
     }
     assert found["compact"].batch_size == 256
     assert found["deep"].ema_decay == 0.998
+
+
+def test_a_recipe_may_change_a_part_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    whole = params.load()
+    recipes = {"half": {"train": {"network": "deep", "augment": {"shift": 1}}}}
+    changed = whole.model_copy(update={"recipes": recipes})
+    monkeypatch.setattr(params, "load", lambda: changed)
+    augment = gpu.settings("deep").augment
+    assert augment == whole.train.augment.model_copy(update={"shift": 1})
 
 
 @pytest.mark.slow

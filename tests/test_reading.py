@@ -315,6 +315,13 @@ def test_clothes_on_a_photo_fill_the_image() -> None:
     assert np.flatnonzero((pixels > 100).any(axis=0)).tolist() == list(range(7, 21))
 
 
+def test_clothes_as_pale_as_can_be() -> None:
+    names = list(DATASETS["fashion_mnist"].class_names)
+    page = np.full((40, 40), 128, np.uint8)
+    page[10:20, 10:20], page[20:30, 10:20] = 116, 140
+    assert fitting.fit(page, network(names, 0.29))[0].box == (10, 10, 20, 30)
+
+
 def certain(images: Grey) -> NDArray[np.float64]:
     """What a network says that is sure of one digit, whatever it sees."""
     return np.tile(np.array([0.9991] + [0.0001] * 9), (len(images), 1))

@@ -181,3 +181,16 @@ def test_what_downloads_does_not_start_jittor() -> None:
 def test_a_curve_that_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         curves.read(tmp_path, "train/loss")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\0" * 200_000, b'step\tloss\n1\t"' + b"2.5\n" * 50_000, b"x" * 200_000]
+)
+def test_a_curve_that_a_disk_damaged_is_refused_in_a_line(tmp_path: Path, content: bytes) -> None:
+    path = curves._file(tmp_path, "train/loss")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        curves.read(tmp_path, "train/loss")
+    assert str(caught.value).startswith(str(path))
+    assert len(str(caught.value)) < len(str(path)) + 500

@@ -178,6 +178,17 @@ def test_a_cache_under_a_path_with_a_space(machine: Machine, tmp_path: Path) -> 
     assert "set JITTOR_HOME to a folder whose path has none" in machine.fault()
 
 
+def test_the_cache_is_sought_where_the_pipeline_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where Jittor, in another project, has written down its last one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JITTOR_HOME", "")
+    (tmp_path / ".cache/jittor").mkdir(parents=True)
+    (tmp_path / ".cache/jittor/config.json").write_text('{"JITTOR_HOME": "/data/a b"}')
+    assert doctor.jittor_home() == tmp_path
+
+
 def test_too_little_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JITTOR_HOME", str(tmp_path / "not" / "made"))
     monkeypatch.chdir(tmp_path)

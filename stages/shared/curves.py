@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.files import replacing
+from stages.shared.files import replacing, shortened
 from stages.shared.program import UserError
 
 FOLDER = Path("plots/training")
@@ -103,14 +102,15 @@ def read(folder: Path, name: str) -> Series:
     """
     path = _file(folder, name)
     try:
-        rows = csv.reader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t")
+        text = path.read_text(encoding="utf-8")
+        rows = iter([line.split("\t") for line in text.splitlines()])
     except FileNotFoundError:
         raise CurveError(f"{path}: no such file; `dvc repro train` makes it") from None
     except UnicodeDecodeError:
         raise CurveError(f"{path}: not text") from None
     header, expected = next(rows, []), ["step", path.stem]
     if header != expected:
-        found = ", ".join(header) or "none"
+        found = shortened(", ".join(header)) or "none"
         raise CurveError(f"{path}: columns {found}, expected {', '.join(expected)}")
     steps, values = [], []
     for line, row in enumerate(rows, start=2):
@@ -119,8 +119,8 @@ def read(folder: Path, name: str) -> Series:
         except (ValueError, IndexError):
             value = math.nan
         if not math.isfinite(value):
-            found = " ".join(row)
-            raise CurveError(f"{path}: line {line} is {found!r}, expected a step and a number")
+            found = shortened(repr(" ".join(row)))
+            raise CurveError(f"{path}: line {line} is {found}, expected a step and a number")
         steps.append(step)
         values.append(value)
     if not steps:

@@ -199,7 +199,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     if params:
         blocks = {key: tree[key] for key in Blocks.model_fields}
         for name, changes in params.recipes.items():
-            _, found = _checked(Blocks, _merged(blocks, changes))
+            _, found = _checked(Blocks, merged(blocks, changes))
             problems += [f"recipes.{name}.{problem}" for problem in found]
     if problems or not params:
         more = len(problems) - _TOLD
@@ -238,7 +238,7 @@ def recipe_of(train: Tree, recipes: Mapping[str, Tree]) -> str | None:
     base = next(iter(recipes.values()), {})
     values = overrides(train)
     for name, recipe in recipes.items():
-        stated = overrides(_merged(base, recipe).get("train", {}))
+        stated = overrides(merged(base, recipe).get("train", {}))
         if stated and all(values.get(key) == value for key, value in stated.items()):
             return name
     return None
@@ -308,13 +308,13 @@ def _checked(kind: type[_Kind], tree: object) -> tuple[_Kind | None, list[str]]:
     return None, hinted + [describe(problem) for problem in told[_TOLD:]]
 
 
-def _merged(tree: Tree, changes: Tree) -> Tree:
+def merged(tree: Tree, changes: Tree) -> Tree:
     """`tree` with its values replaced by those of `changes`, block by block."""
     result = dict(tree)
     for key, value in changes.items():
         old = result.get(key)
         both = isinstance(old, dict) and isinstance(value, dict)
-        result[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+        result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
     return result
 
 

@@ -102,14 +102,8 @@ def pythons() -> list[Python]:
 
 
 def jittor_home() -> Path:
-    """The folder in which Jittor keeps `.cache/jittor`; it remembers the last JITTOR_HOME."""
-    home = Path.home()
-    try:
-        kept = json.loads((home / ".cache/jittor/config.json").read_text(encoding="utf-8"))
-        home = Path(kept["JITTOR_HOME"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return Path(os.environ.get("JITTOR_HOME", home)).absolute()
+    """The folder in which Jittor keeps `.cache/jittor`, as the pipeline starts it."""
+    return Path(os.environ.get("JITTOR_HOME") or Path.home()).absolute()
 
 
 def _compiler() -> tuple[str, str | None]:

@@ -119,7 +119,7 @@ class Network:
         return {"side": SIDE, "image_size": about.image_size, "class_names": about.class_names}
 
     def read(self, grey: NDArray[np.uint8]) -> dict[str, Any]:
-        """Read a drawing as `stages.tools.predict` reads a picture; of several digits the largest.
+        """Read a drawing that was prepared as `predict` does it; of several digits the largest.
 
         Args:
             grey: uint8 (SIDE, SIDE), dark on light or light on dark.

@@ -43,7 +43,7 @@ def settings(network: str) -> Train:
     for recipe in found.recipes.values():
         changes = recipe.get("train", {})
         if changes.get("network") == network:
-            block |= changes
+            block = params.merged(block, changes)
             break
     return Train.model_validate({**block, "network": network, "epochs": 1})
 

@@ -28,7 +28,7 @@ def fingerprint(facts: dict[str, Any], files: Iterable[Path]) -> str:
     Args:
         facts: parameters and versions, as JSON can hold them.
         files: data that the run reads. The code that is loaded at this moment is added to them:
-            the modules of this project, and the C++ headers beside them.
+            the program, the modules of this project, and the C++ headers beside them.
 
     Returns:
         A SHA-256, in 64 hexadecimal digits.
@@ -37,7 +37,7 @@ def fingerprint(facts: dict[str, Any], files: Iterable[Path]) -> str:
     code = [
         Path(module.__file__)
         for name, module in sorted(sys.modules.items())
-        if name.startswith("stages.") and module.__file__
+        if (name.startswith("stages.") or name == "__main__") and module.__file__
     ]
     headers = {header for path in code for header in path.parent.glob("*.h")}
     for path in (*code, *sorted(headers), *files):

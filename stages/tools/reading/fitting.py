@@ -17,7 +17,7 @@ from stages.tools.reading.digits import Digit
 _CLOTHES = DATASETS["fashion_mnist"].class_names
 _LEAST_CONTRAST = 24  # grey levels between ink and paper, above the noise of a blank photo
 _TURNED = 0.7  # of the border that is not as the training images' paper: dark and light change
-_TRIMMED = 12  # grey levels from the paper's that are cut off round a piece of clothing
+_TRIMMED = 12  # what is fewer grey levels from the paper is cut off round a piece of clothing
 
 
 def reads_digits(description: Description) -> bool:
@@ -68,7 +68,7 @@ def fit(pixels: NDArray[np.uint8], description: Description) -> Sequence[Digit]:
     paper = int(np.median(border))
     left, top, right, bottom = 0, 0, pixels.shape[1], pixels.shape[0]
     if pixels.shape != size and tuple(description.class_names) == _CLOTHES:
-        stands_out = np.abs(pixels.astype(np.int64) - paper) > _TRIMMED
+        stands_out = np.abs(pixels.astype(np.int64) - paper) >= _TRIMMED
         rows, columns = (np.flatnonzero(stands_out.any(axis=axis)) for axis in (1, 0))
         left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     inside = pixels[top:bottom, left:right]
