@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,32 @@ def test_what_rotted_in_the_cache_is_named_with_the_way_back(finished: Repositor
     finished.run("sh", "-c", way[1])
     assert path.read_bytes() == whole
     assert said(finished, "--strict") == (0, "")
+
+
+def test_a_list_of_files_that_rotted_is_named_with_the_way_back(finished: Repository) -> None:
+    """DVC believes it, and writes the name of what it made of it into dvc.lock."""
+    npy = finished.path / "data/npy"
+    names = sorted(path.name for path in npy.iterdir())
+    (copy,) = (
+        path
+        for path in (finished.path / ".dvc/cache/files/md5").rglob("*.dir")
+        if b"test-labels" in path.read_bytes()
+    )
+    listed = copy.read_bytes().replace(b"test-labels", b"uest-labels")
+    copy.unlink()
+    copy.write_bytes(listed)
+    copy.chmod(0o444)
+    shutil.rmtree(npy)
+    assert finished.run("dvc", "repro", check=False).returncode  # evaluate lacks a file
+    code, text = said(finished)
+    assert code == 1
+    assert text.startswith(f"error: {copy}: DVC's list of the files in data/npy is damaged")
+    way = re.search("anew by: (.*)", text)
+    assert way
+    finished.run("sh", "-c", way[1])
+    assert sorted(path.name for path in npy.iterdir()) == names
+    assert said(finished, "--strict") == (0, "")
+    assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_the_way_back_goes_through_a_folder_with_a_space(

@@ -1,9 +1,10 @@
 """Say whether the results are the bytes that they should be: python -m stages.tools.same
 
 First the files: each is hashed anew and compared with dvc.lock, since DVC trusts what its cache
-holds, also where a disk damaged it; a file that differs is an error. Then dvc.lock: it is compared
-with the one of the last commit, where code and parameters are those of that commit; another result
-is wanted where they are not. With --strict a difference is an error.
+holds, also where a disk damaged it; a file that differs is an error. So is a list of files in the
+cache that differs from its name: DVC makes what it lists, and writes that into dvc.lock. Then
+dvc.lock: it is compared with the one of the last commit, where code and parameters are those of
+that commit; another result is wanted where they are not. With --strict a difference is an error.
 """
 
 from __future__ import annotations
@@ -72,12 +73,16 @@ def damaged() -> list[str]:
     return [path for out in outs for path, state in out.items() if state == "modified"]
 
 
-def rotten_copies() -> list[Path]:
-    """The files of DVC's cache whose name, which is the MD5 of their content, is not that."""
+def rotten_copies(pattern: str = "*") -> list[Path]:
+    """The files of DVC's cache whose name, which is the MD5 of their content, is not that.
+
+    Args:
+        pattern: of their names; "*.dir" are the lists of the files in a folder.
+    """
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = []
-    for path in sorted(Path(done.stdout.strip()).glob("files/md5/??/*")):
+    for path in sorted(Path(done.stdout.strip()).glob(f"files/md5/??/{pattern}")):
         content = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         if path.parent.name + path.stem != content:
             found.append(path)
@@ -90,6 +95,12 @@ def _stages_in_order() -> list[str]:
 
 def _git(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *words], capture_output=True, text=True)
+
+
+def _outs(lock: str) -> list[dict[str, Any]]:
+    """The outputs of all stages in a dvc.lock; none of one that is not there."""
+    stages = _read(lock)["stages"].values() if lock else []
+    return [out for stage in stages for out in stage.get("outs", [])]
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -120,6 +131,15 @@ def main() -> None:
             f" `dvc checkout --force {wrong[0]}` brings them back"
         )
     committed = _git("show", f"HEAD:{LOCK}")
+    if lists := rotten_copies("*.dir"):
+        names = {path.parent.name + path.name for path in lists}
+        outs = [out for lock in (committed.stdout, LOCK.read_text("utf-8")) for out in _outs(lock)]
+        listed = sorted({out["path"] for out in outs if out["md5"] in names})
+        remove = shlex.join(["rm", "-rf", *listed, *map(str, lists)])
+        raise UserError(
+            f"{lists[0]}: DVC's list of the files in {' '.join(listed) or 'a folder'} is damaged;"
+            f" make it anew by: git restore dvc.lock data models plots && {remove} && dvc repro"
+        )
     if committed.returncode or _git("diff", "--quiet", "HEAD", "--", *INPUTS).returncode:
         return  # no commit to compare with, or another pipeline than the committed one
     here = _read(LOCK.read_text(encoding="utf-8"))
