@@ -90,7 +90,7 @@ results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seed
 cuda: setup .venv/cuda/packages.txt ## install NVIDIA's CUDA toolkit into .venv, for train.device=cuda (1.4 GB, a minute)
 	@$(DOCTOR) | sed -n '/^GPU/,$$p'
 
-test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (a quarter of an hour, without AVX-512 up to 40 minutes)
+test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (15 to 40 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
 
 test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings
