@@ -99,7 +99,7 @@ test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers
 test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU needs, without having one (a quarter of an hour)
 	@$(IN_VENV) python -m pytest -m cuda $(ARGS)
 
-faults: setup .venv/.tests ## damage files and input by the thousand, and count what is lost (half an hour)
+faults: setup .venv/.tests ## damage files and input by the thousand, and count what is lost (hours)
 	@$(IN_VENV) python -m tests.faults $(ARGS)
 
 audit: .venv/.ready .venv.audit/.ready ## look up known faults of the packages that requirements.txt pins (a minute)
