@@ -117,6 +117,11 @@ def remove(*paths: Path) -> None:
         files.remove(path)
 
 
+def flatten(mine: Path) -> None:
+    shutil.copy(mine / "star/1.png", mine)
+    remove(mine / "circle", mine / "square", mine / "star")
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "other size": (
         lambda mine: paint(mine / "square/3.png", 0, (9, 8)),
@@ -145,6 +150,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a text": (
         lambda mine: (mine / "square/notes.txt").touch(),
         "square/notes.txt: expected nothing but pictures: .png, ",
+    ),
+    "one beside the folders": (
+        lambda mine: shutil.copy(mine / "star/1.png", mine),
+        "mine/1.png: a picture of no class, expected it in a folder of its class",
+    ),
+    "all in one folder": (
+        flatten,
+        "mine/1.png: a picture of no class, expected it in a folder of its class",
     ),
     "no text": (
         lambda mine: (mine / "star").rename(mine / os.fsdecode(b"caf\xe9")),

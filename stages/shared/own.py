@@ -47,13 +47,16 @@ def pictures(source: str) -> Pictures | None:
         What there is, by name; None where it is no folder with folders in it, or has IDX files.
 
     Raises:
-        OwnError: a class has no picture or holds something else, none is left for the test, or
-            a name is not UTF-8.
+        OwnError: a class has no picture or holds something else, a picture is in no class, none is
+            left for the test, or a name is not UTF-8.
         OSError: a folder cannot be read.
     """
     folder = Path(source)
     if not folder.is_dir() or any(path.name.startswith(IDX_FILES) for path in folder.iterdir()):
         return None
+    stray = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
+    if stray:
+        raise OwnError(f"{min(stray)}: a picture of no class, expected it in a folder of its class")
     names = _folders(folder)
     if not names:
         return None
