@@ -25,6 +25,8 @@ CHECKED = Path("data/checked.txt")
 def main() -> None:
     everything = params.load()
     _check_watched(everything.download.sources[0])
+    if everything.download.dataset == "own":
+        _check_unwatched(everything.download.sources)
     _check_data(everything)
     with replacing(CHECKED) as part:
         part.write_text("params.yaml has been read and found right.\n", encoding="utf-8")
@@ -46,6 +48,20 @@ def _check_watched(source: str) -> None:
     for path in folder.rglob("*"):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise params.ParamsError(f"{said} with {path.name} in it, expected nothing but files")
+
+
+def _check_unwatched(sources: list[str]) -> None:
+    """Refuse own images in another folder than the first source: nobody would see them change.
+
+    Raises:
+        params.ParamsError: there is such a folder.
+    """
+    for number, source in enumerate(sources[1:], start=1):
+        if Path(source).is_dir():
+            raise params.ParamsError(
+                f"params.yaml: download.sources.{number} is {shortened(source)!r}, expected own"
+                " images in the first source, as DVC watches no other: name it first"
+            )
 
 
 def _check_data(everything: Params) -> None:

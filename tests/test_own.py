@@ -237,6 +237,17 @@ def test_a_set_too_small_for_validation_is_told_before_it_is_fetched(mine: Path)
     check.main()
 
 
+def test_images_in_a_folder_that_nobody_watches_are_refused(mine: Path) -> None:
+    Path("empty").mkdir()
+    params(download__sources=["empty", "http://127.0.0.1:9/", "mine"])
+    said = r"download\.sources\.2 is 'mine', expected own images in the first source"
+    with pytest.raises(UserError, match=said):
+        check.main()
+    # What is published is known by its SHA-256, wherever it lies.
+    params(download__sources=["empty", "mine"], download__dataset="mnist")
+    check.main()
+
+
 @pytest.mark.slow
 def test_a_picture_that_changes_in_its_folder_is_read_again(
     make_repository: Callable[[], Repository],
