@@ -159,7 +159,7 @@ def main() -> None:
         page = Page(driver)
         page.resize(WIDTH, HEIGHT)
         page.open(url)
-        for scheme, stroke in {"light": whole[:41], "dark": whole}.items():
+        for scheme, stroke in {"light": whole[:35], "dark": whole}.items():
             page.prefer(scheme)
             page.js("undo.click()")
             page.draw([stroke])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -148,7 +149,36 @@ def test_the_page_says_what_predict_says_of_the_same_picture(
     done = repository.run("python", "-m", "stages.tools.predict", str(drawing), "--json")
     (said,) = json.loads(done.stdout)
     assert said["digit"] == page.text("digit") == digit
-    assert number(page.shares()[digit]) > 50
+    assert said["sure"]
+    assert number(page.text("sureness").removesuffix(" sure")) == pytest.approx(
+        100 * said["confidence"], abs=0.11
+    )
+
+
+RAYS = np.arange(6) * np.pi / 3
+STAR = [[(0.5, 0.5), (0.5 + 0.3 * np.cos(ray), 0.5 + 0.3 * np.sin(ray))] for ray in RAYS]
+
+
+def test_no_digit_is_a_doubt_and_two_digits_are_both_read(page: Page, tmp_path: Path) -> None:
+    for name in ("stages", "models"):  # the network that Git holds
+        (tmp_path / name).symlink_to(TOP / name)
+    with serving(tmp_path) as url:
+        page.open(url)
+        page.draw(STAR)
+        page.settled()
+        assert re.fullmatch(r"unsure, \d\d?\.\d%", page.text("sureness"))
+        assert page.js("return said.textContent").endswith(page.text("sureness"))
+        page.js("document.getElementById('clear').click()")
+        page.wait("!digit.textContent.trim()")
+
+        left, right = ([[(x + by, y) for x, y in stroke] for stroke in strokes]
+                       for by, strokes in ((-0.25, DIGITS["1"]), (0.15, DIGITS["7"])))  # fmt: skip
+        page.draw([*left, *right])
+        page.settled()
+        assert page.text("digit") == "17"
+        assert re.fullmatch(r"1: \S+% sure; 7: \S+% sure", page.text("sureness"))
+        shares = {name: number(share) for name, share in page.shares().items()}
+        assert max(shares, key=lambda name: shares[name]) == "7"  # the larger of them
 
 
 def test_a_finger_draws_on_a_phone_and_nothing_scrolls(page: Page) -> None:

@@ -237,7 +237,8 @@ def test_a_set_too_small_for_validation_is_told_before_it_is_fetched(mine: Path)
     check.main()
 
 
-def test_images_in_a_folder_that_nobody_watches_are_refused(mine: Path) -> None:
+@pytest.mark.usefixtures("mine")
+def test_images_in_a_folder_that_nobody_watches_are_refused() -> None:
     Path("empty").mkdir()
     params(download__sources=["empty", "http://127.0.0.1:9/", "mine"])
     said = r"download\.sources\.2 is 'mine', expected own images in the first source"

@@ -34,7 +34,7 @@ from stages.shared import model_file
 from stages.shared.files import from_json
 from stages.shared.model_file import Description
 from stages.tools.pictures import PictureError
-from stages.tools.reading import fitting
+from stages.tools.reading import fitting, reader
 
 MODEL = Path("models/digits.onnx")  # where the stage `export` writes it
 PRETRAINED = model_file.PRETRAINED.with_suffix(".onnx")
@@ -90,28 +90,27 @@ class Network:
             )
             about = self._session.get_modelmeta().custom_metadata_map["description"]
             self.description = from_json(Description, about)
-            self.probabilities(np.zeros(self.description.image_size, np.uint8))
+            self.probabilities(np.zeros((1, *self.description.image_size), np.uint8))
         except Exception as error:  # ONNX Runtime's own have no class in common but this
             detail = visible(str(error)).splitlines()[0] if str(error) else type(error).__name__
             raise DrawError(
                 f"{path}: not a network as `dvc repro export` writes it ({detail})"
             ) from None
 
-    def probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """What the network says about one image.
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What the network says about images.
 
         Args:
-            image: uint8 (H, W) of the network's size, light on dark.
+            images: uint8 (N, H, W) of the network's size, light or dark as it was trained.
 
         Returns:
-            float64 (num_classes,), from 0 to 1 and 1 in sum.
+            float64 (N, num_classes), from 0 to 1 and 1 in sum.
         """
-        (logits,) = self._session.run(["logits"], {"images": image[None]})
-        (row,) = softmax(logits.astype(np.float64), axis=1)
+        (logits,) = self._session.run(["logits"], {"images": images})
         names = self.description.class_names
-        if row.shape != (len(names),):
-            raise ValueError(f"{len(row)} logits and {len(names)} class names")
-        return np.asarray(row)
+        if logits.shape != (len(images), len(names)):
+            raise ValueError(f"{logits.shape[-1]} logits and {len(names)} class names")
+        return np.asarray(softmax(logits.astype(np.float64), axis=1))
 
     def about(self) -> dict[str, Any]:
         """What the page has to know before anything is drawn."""
@@ -119,20 +118,37 @@ class Network:
         return {"side": SIDE, "image_size": about.image_size, "class_names": about.class_names}
 
     def read(self, grey: NDArray[np.uint8]) -> dict[str, Any]:
-        """Read a drawing that was prepared as `predict` does it; of several digits the largest.
+        """Read a drawing as `predict` reads a picture.
 
         Args:
             grey: uint8 (SIDE, SIDE), dark on light or light on dark.
 
         Returns:
-            `image`, H rows of W pixels from 0 to 255, and `probabilities`, from 0 to 1.
+            `readings`, from left to right: of each digit its `name`, its `confidence` from 0 to 1
+            and whether that is `sure`. Of the largest of them `image`, H rows of W pixels from 0
+            to 255, and `probabilities`, from 0 to 1.
 
         Raises:
             PictureError: there is no digit in it.
         """
-        found = fitting.fit(grey, self.description)
-        image = max(found, key=lambda one: _area(one.box)).pixels
-        return {"image": image.tolist(), "probabilities": self.probabilities(image).tolist()}
+        readings = [
+            reading
+            for digit in fitting.fit(grey, self.description)
+            for reading in reader.read_fitted(digit, self.probabilities, self.description)
+        ]
+        largest = max(readings, key=lambda reading: _area(reading.digit.box))
+        return {
+            "readings": [
+                {
+                    "name": self.description.class_names[reading.probabilities.argmax()],
+                    "confidence": reading.confidence,
+                    "sure": reading.is_sure,
+                }
+                for reading in readings
+            ],
+            "image": largest.digit.pixels.tolist(),
+            "probabilities": largest.probabilities.tolist(),
+        }
 
 
 def _area(box: tuple[int, int, int, int]) -> int:

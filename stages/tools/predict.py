@@ -112,24 +112,19 @@ def asked(found: list[Picture], trained: Classifier) -> list[Answer]:
     """Ask a network what pictures are; one that is digits that touch becomes several."""
 
     def network(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        logits = trained.logits(images if is_dark else ~images)
-        return np.asarray(softmax(logits.astype(np.float64), axis=1))
+        return np.asarray(softmax(trained.logits(images).astype(np.float64), axis=1))
 
-    def light(digit: Digit) -> Digit:
-        return digit if is_dark else digit.negative
-
-    is_dark = trained.description.mean < 0.5
-    reads_digits = fitting.reads_digits(trained.description)
-    digits = [light(one.digit) for one in found]
-    probabilities = network(np.stack([digit.pixels for digit in digits]))
+    # What came as it is was made like the training images; of the others it is not known.
+    ready = [one.digit.pixels for one in found if one.from_idx]
+    rows = iter(network(np.stack(ready)) if ready else ())
     answers = []
-    for one, digit, row in zip(found, digits, probabilities, strict=True):
-        # What came as it is was made like the training images; of the others it is not known.
-        if one.from_idx or not reads_digits:
+    for one in found:
+        if one.from_idx:
+            row = next(rows)
             answers.append(Answer(one, row, float(row.max())))
             continue
-        for reading in reader.read(digit, network):
-            part = replace(one, digit=light(reading.digit))
+        for reading in reader.read_fitted(one.digit, network, trained.description):
+            part = replace(one, digit=reading.digit)
             answers.append(Answer(part, reading.probabilities, reading.confidence))
     return answers
 

@@ -12,7 +12,9 @@ const WORDS = {
     paper: "Sheet to draw on",
     bars: "Probabilities",
     sure: (percent) => `${percent} sure`,
-    guess: (percent) => `a guess: ${percent}`,
+    unsure: (percent) => `unsure, ${percent}`,
+    each: (name, sureness) => `${name}: ${sureness}`,
+    between: "; ",
     said: (name, sureness) => `${name}, ${sureness}`,
     empty: "The sheet is empty.",
     down: "Pen down",
@@ -30,7 +32,9 @@ const WORDS = {
     paper: "画纸",
     bars: "概率",
     sure: (percent) => `把握 ${percent}`,
-    guess: (percent) => `猜测：${percent}`,
+    unsure: (percent) => `没有把握，${percent}`,
+    each: (name, sureness) => `${name}：${sureness}`,
+    between: "；",
     said: (name, sureness) => `${name}，${sureness}`,
     empty: "画纸是空的。",
     down: "落笔",
@@ -53,7 +57,7 @@ let strokes = []; // each a list of points [x, y] from 0 to 1; a stroke that is 
 let past = []; // the strokes before each change
 let pointer = null; // the one that draws
 const pen = { x: 0.5, y: 0.3, down: false, shown: false }; // of the keyboard
-let answer = null; // {image, probabilities}, {unread} or {gone}; null for an empty sheet
+let answer = null; // {readings, image, probabilities}, {unread} or {gone}; null for an empty sheet
 
 // --- What is on the page ---
 
@@ -106,9 +110,16 @@ function best() {
   return answer.probabilities.indexOf(Math.max(...answer.probabilities));
 }
 
+function names() {
+  return answer.readings.map(({ name }) => name).join("");
+}
+
+// Of one digit how sure the network is; of several that and which is meant.
 function sureness() {
-  const share = answer.probabilities[best()];
-  return WORDS[language][share < 0.5 ? "guess" : "sure"](percent(share));
+  const { sure, unsure, each, between } = WORDS[language];
+  const words = answer.readings.map((one) => (one.sure ? sure : unsure)(percent(one.confidence)));
+  if (words.length === 1) return words[0];
+  return answer.readings.map(({ name }, i) => each(name, words[i])).join(between);
 }
 
 function showAnswer() {
@@ -120,7 +131,7 @@ function showAnswer() {
   const levels = read ? answer.image.flat() : new Array(seen.width * seen.height).fill(0);
   levels.forEach((level, i) => pixels.data.fill(level, 4 * i, 4 * i + 3));
   context.putImageData(pixels, 0, 0);
-  const name = read ? network.class_names[best()] : "";
+  const name = read ? names() : "";
   $("digit").textContent = name || " ";
   $("digit").classList.toggle("long", name.length > 2);
   $("sureness").textContent = read ? sureness() : answer ? trouble() : " ";
@@ -146,7 +157,7 @@ function say(text) {
 function sayAnswer() {
   if (pointer !== null || pen.down) return;
   const words = WORDS[language];
-  if (answer?.probabilities) say(words.said(network.class_names[best()], sureness()));
+  if (answer?.probabilities) say(words.said(names(), sureness()));
   else say(answer ? trouble() : words.empty);
 }
 
