@@ -89,6 +89,17 @@ def test_lines_are_plain_and_aligned_away_from_a_terminal() -> None:
     )  # fmt: skip
 
 
+def test_what_is_nearly_certain_is_not_called_certain() -> None:
+    stream = io.StringIO()
+    nearly = Reading(Path("a.png"), 0, BOX, "7", 0.9999961)
+    predict.show([nearly], Console(file=stream))
+    assert stream.getvalue() == "a.png  0  7  99.9996%\n"
+    row = np.array([[0.0, 0.9999961, 0.0000039]])
+    figure = explanation.draw(DIGIT[None], row, ["no", "one", "two"], ["a.png"])
+    words = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert words == ["99.9996%"]
+
+
 def test_a_terminal_gets_a_table_and_names_are_not_markup() -> None:
     stream = io.StringIO()
     predict.show(READINGS, Console(file=stream, force_terminal=True, color_system=None, width=80))

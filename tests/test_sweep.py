@@ -69,6 +69,12 @@ def test_a_cell_is_the_mean_over_seeds_and_is_empty_where_nobody_tried() -> None
     assert "10 experiments; the best on held-out images is compact-256-0.05-1, 91.00%" in drawn
     assert {"train.network: compact", "train.network: deep", "train.learning_rate"} <= set(drawn)
     assert "train.epochs" not in drawn
+    assert "train.epochs 1" in drawn  # what all of them share
+
+
+def test_a_score_that_is_nearly_all_is_not_called_all() -> None:
+    pair = [Experiment(str(rate), {"train.learning_rate": rate}, 0.999996) for rate in (1, 2)]
+    assert not any(text.startswith("100") for text in words(sweep.draw(pair)))
 
 
 @pytest.mark.parametrize("key", ["train.seed", "train.learning_rate", "train.network"])

@@ -44,7 +44,7 @@ def draw(
             bars = right.bar(indices, row, color=GREY, width=0.7)
             bars[best].set_color(BLUE)
             for index in np.flatnonzero(row >= 0.005) if text > 6 else [best]:
-                share = f"{row[index]:.1%}"
+                share = f"{row[index]:.1%}" if row[index] < 0.9995 else percent(float(row[index]))
                 right.text(index, row[index] + 0.02, share, size=max(6, min(8, text)), ha="center")
             right.set(xlim=(-0.6, size - 0.4), ylim=(0, 1), yticks=(0, 0.5, 1))
             right.yaxis.set_major_formatter(PERCENT)

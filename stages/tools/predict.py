@@ -30,6 +30,7 @@ from scipy.special import softmax
 from stages.shared import idx, model_file
 from stages.shared.model_file import Description
 from stages.shared.report import style
+from stages.shared.scoring import percent
 from stages.tools import explanation, pictures
 from stages.tools.pictures import PictureError
 from stages.tools.reading import doubt, fitting, reader
@@ -277,7 +278,7 @@ def show(readings: list[Reading], console: Console) -> None:
     """Print a table on a terminal, else a line a picture: file, image, digit, confidence."""
     rows = [
         (
-            in_a_line(str(r.file)), str(r.index), in_a_line(r.digit), f"{r.confidence:.2%}",
+            in_a_line(str(r.file)), str(r.index), in_a_line(r.digit), percent(r.confidence),
             "" if r.sure else _UNSURE,
         )
         for r in readings

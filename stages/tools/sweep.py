@@ -37,6 +37,7 @@ from stages.shared.report.style import (
     WIDTH,
     bare,
     save,
+    sign,
     style,
 )
 from stages.shared.scoring import percent
@@ -44,6 +45,7 @@ from stages.shared.scoring import percent
 PICTURE = Path("dvc_plots/sweep.png")  # beside the pages of `dvc plots`
 SCORED = str(curves.FOLDER / "metrics.json")
 REPEATED = "train.seed"  # experiments that differ in this alone are one point of the heat map
+SIGNED = ("download.dataset", "train.epochs", "train.validation_images", REPEATED)
 
 SHADE = LinearSegmentedColormap.from_list("shade", ["#F4F4F4", "#9CC8E4", BLUE, "#00304F"])
 
@@ -138,6 +140,9 @@ def draw(experiments: list[Experiment]) -> Figure:
         bar = figure.colorbar(ScalarMappable(scale, SHADE), ax=grid, shrink=0.9, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_formatter(PERCENT)
+    values = experiments[0].values
+    same = [f"{key} {values[key]}" for key in SIGNED if key in values and key not in keys]
+    sign(figure, ", ".join(same))
     return figure
 
 
@@ -162,7 +167,7 @@ def _parallel(
             zorder=3 if one is best else 2,
         )
     last = len(keys)
-    ends = [(f"{share:.2%}", float(scale(share))) for share in (scale.vmin or 0, scale.vmax or 0)]
+    ends = [(percent(share), float(scale(share))) for share in (scale.vmin or 0, scale.vmax or 0)]
     ticks = [
         *([(str(v), i / (len(vs) - 1)) for i, v in enumerate(vs)] for vs in keys.values()),
         ends,
@@ -221,7 +226,7 @@ def _write(axes: Axes, means: NDArray[np.float64], scale: Normalize) -> None:
     for row, column in zip(*np.nonzero(np.isfinite(means)), strict=True):
         dark = scale(means[row, column]) > 0.55
         axes.text(
-            column, row, f"{means[row, column]:.2%}", size=8, ha="center", va="center",
+            column, row, percent(float(means[row, column])), size=8, ha="center", va="center",
             color="white" if dark else INK,
         )  # fmt: skip
     rows, columns = means.shape
