@@ -72,7 +72,7 @@ SWEEP := dvc exp run --queue -n sweep -S train.validation_images=50000 -S train.
 	-S 'train.network=choice(tutorial,compact,deep)' -S 'train.batch_size=choice(64,256)' \
 	-S 'train.learning_rate=choice(0.02,0.05,0.1)' train
 JOBS ?= 2
-sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and networks, JOBS=2 at once, and draw what came of it (some minutes)
+sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and networks, JOBS=2 at once, and draw what came of it (15 minutes)
 	@echo "$(SWEEP)"
 	@$(IN_VENV) $(SWEEP) > /dev/null
 	@$(IN_VENV) dvc exp run --run-all --jobs $(JOBS)
@@ -81,7 +81,7 @@ sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and n
 		--drop '.*(/|yaml$$|loss|validation_images)|Created|State|Executor'
 	@$(IN_VENV) python -m stages.tools.sweep sweep
 
-draw: setup ## draw a digit in the browser and watch it being read; ARGS=--no-browser opens none
+draw: setup ## draw a digit in the browser and watch it being read; ARGS=--no-browser opens none (seconds)
 	@$(IN_VENV) python -m stages.tools.draw $(ARGS)
 
 results: setup .venv.torch/.ready .venv/.tests ## run each recipe with five seeds and print the table of results (half an hour)
@@ -93,7 +93,7 @@ cuda: setup .venv/cuda/packages.txt ## install NVIDIA's CUDA toolkit into .venv,
 test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (15 to 40 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
 
-test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings
+test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings (a quarter of an hour)
 	@$(IN_VENV) python -m pytest -m scale $(ARGS)
 
 test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU needs, without having one (a quarter of an hour)
@@ -122,14 +122,14 @@ bench: setup .venv/.tests $(PEERS:%=.venv.%/.ready) ## time it all, in turns wit
 	@$(IN_VENV) python -m tests.bench.workers --json tests/bench/workers.json
 	@$(IN_VENV) python -m tests.bench.pages
 
-pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them
+pages: .venv/.ready ## write the figures of the READMEs from the JSON files that hold them (seconds)
 	@$(IN_VENV) python -m tests.bench.pages
 
 # Tools and peers that the pipeline and its tests do not need stay out of .venv.
 .venv.%/.ready: tests/requirements/%.txt
 	@rm -rf .venv.$* && .venv/bin/python -m venv .venv.$* && \
 	echo "Making .venv.$* with $*: a minute or two." && \
-	.venv.$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
+	PIP_USER=0 .venv.$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && \
 	touch $@
 
 doctor: ## show what this machine has and what is missing (seconds)
@@ -165,30 +165,31 @@ FIRST := astunparse jittor jittor-offline numpy pillow six tqdm \
 	$(call PICK,$(FIRST)) requirements.txt > .venv/first.txt && \
 	PIP_USER=0 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
 		--require-hashes --no-deps -r .venv/builders.txt && \
-	$(INSTALL) --quiet -r .venv/first.txt && \
+	$(INSTALL) -r .venv/first.txt && \
 	{ $(INSTALL) --quiet -r requirements.txt > .venv/install.log 2>&1 & rest=$$!; \
 	$(IN_VENV) python -m stages.shared.network.runtime; \
+	! kill -0 $$rest 2> /dev/null || echo "The other packages are on their way."; \
 	wait $$rest || { cat .venv/install.log >&2; false; }; } && \
 	.venv/bin/python -c '$(SAY)' > .venv/.ready.part && mv .venv/.ready.part .venv/.ready
 
 .venv/.tests: .venv/.ready tests/requirements/tests.txt
 	@echo "Installing what the tests need: about 100 more packages." && \
-	$(INSTALL) --quiet -r tests/requirements/tests.txt && touch $@
+	$(INSTALL) -r tests/requirements/tests.txt && touch $@
 
 # NVIDIA's packages, and links that bring them into the shape that Jittor wants.
 .venv/cuda/packages.txt: .venv/.ready requirements-cuda.txt stages/tools/toolkit.py $(wildcard stages/tools/cuda/*/*)
 	@echo "Installing NVIDIA's CUDA toolkit: 13 packages, 1.4 GB, 2.6 GB unpacked." && \
-	$(INSTALL) --quiet -r requirements-cuda.txt && $(IN_VENV) python -m stages.tools.toolkit
+	$(INSTALL) -r requirements-cuda.txt && $(IN_VENV) python -m stages.tools.toolkit
 
 COMPILE = .venv/bin/python -m uv pip compile --quiet --system-certs --universal --python-version 3.10 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header $(ARGS) \
 	--custom-compile-command "make lock"
-lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrade takes newer ones
+lock: .venv/.ready ## pin the dependencies of pyproject.toml anew; ARGS=--upgrade takes newer ones (a minute)
 	@$(COMPILE) -o requirements.txt pyproject.toml
 	@$(COMPILE) -o tests/requirements/tests.txt --group dev pyproject.toml
 	@$(COMPILE) -o requirements-cuda.txt --group pyproject.toml:cuda
 	@echo "requirements.txt, requirements-cuda.txt and tests/requirements/tests.txt are written"
 
-clean: ## remove .venv and the tools' caches; results and DVC's cache stay
+clean: ## remove .venv and the tools' caches; results and DVC's cache stay (seconds)
 	rm -rf .venv .venv.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find stages tests -name __pycache__ -prune -exec rm -rf {} +

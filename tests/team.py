@@ -25,7 +25,7 @@ from stages.shared.network import classifier, runtime
 from stages.shared.network.workers import Team, Workers
 from stages.shared.params import Train
 from stages.shared.training import loop, mpirun
-from stages.shared.training.events import Step
+from stages.shared.training.events import Epoch, Step
 
 TOP = Path(__file__).parents[1]
 
@@ -79,9 +79,11 @@ def main() -> None:
             state = classifier.state(trained.network)
             nudged = {name: array * (1 + nudge) for name, array in state.items()}
             classifier.load_state(trained.network, nudged, "the nudged weights")
-        points, skipped = [], (0.0, 0)
+        points, validation, skipped = [], [0.0, 0.0], (0.0, 0)
         began = time.perf_counter()
         for event in loop.fit(trained, data, held_out, settings):
+            if isinstance(event, Epoch):
+                validation = [event.loss, event.accuracy]
             if isinstance(event, Step):
                 points.append(event)
                 if len(points) == 2:  # kernels have been compiled by now
@@ -95,6 +97,7 @@ def main() -> None:
             "communication": seconds / (time.perf_counter() - began),
             "bytes_per_step": summed / max(steps, 1),
             "losses": [point.loss for point in points],
+            "validation": validation,
         }
         if team.rank == 0:
             save_file(classifier.state(trained.network), out)

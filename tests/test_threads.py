@@ -24,7 +24,8 @@ def number() -> int:
 
 @pytest.fixture(autouse=True)
 def _whole(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     with threadpool_limits(CORES, user_api="openmp"):
         yield
 
@@ -81,6 +82,18 @@ def test_cores_may_have_numbers_that_the_system_does_not_list(
     wall, used, own = Threads()._read()
     assert wall > 0
     assert used > own > 0
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, CORES), (CORES, 1), (3 * CORES, 1)])
+def test_workers_of_one_machine_divide_its_cores(
+    monkeypatch: pytest.MonkeyPatch, workers: int, threads: int
+) -> None:
+    monkeypatch.setattr(Threads, "_read", lambda _: (time.perf_counter(), 0.0, 0.0))
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", str(workers))
+    mine, end = Threads(), time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        mine.settle()
+    assert number() == threads
 
 
 @pytest.mark.usefixtures("others")

@@ -6,7 +6,10 @@ Every test runs real processes under the real mpirun. Those marked `scale` take 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +39,7 @@ CHANGED = {"shift": 2, "rotate": 15, "scale": 0.15, "shear": 0.25}
 
 @pytest.mark.parametrize(("images", "count"), [(64, 1), (64, 3), (7, 3), (2, 3), (1, 8), (9, 9)])
 def test_each_image_of_a_batch_counts_once(images: int, count: int) -> None:
-    seen = np.zeros(images)
+    seen, scored = np.zeros(images), np.zeros(images)
     shares = 0.0
     for rank in range(count):
         one = Workers()
@@ -45,7 +48,9 @@ def test_each_image_of_a_batch_counts_once(images: int, count: int) -> None:
         assert len(seen[part.chosen]) > 0
         seen[part.chosen] += 1 / part.copies
         shares += part.share
+        scored[one.slice(images)] += 1  # of the held-out images, none where there are too few
     assert np.allclose(seen, 1)
+    assert np.all(scored == 1)
     assert shares == pytest.approx(1)
 
 
@@ -104,6 +109,7 @@ def test_fifty_steps_by_many_are_those_of_one(arrays: Path, tmp_path: Path) -> N
     for way in ("two", "five"):
         assert difference(files[way], files["one"]) < 1e-4, way
         assert np.allclose(found[way]["losses"], found["one"]["losses"], rtol=1e-4), way
+        assert np.allclose(found[way]["validation"], found["one"]["validation"], rtol=1e-4), way
     assert files["two"].read_bytes() == files["again"].read_bytes()
     assert found["two"]["losses"] == found["again"]["losses"]
 
@@ -275,6 +281,29 @@ def test_no_worker_outlives_a_stage_that_is_killed(
     assert are_gone(alive)
 
 
+def test_a_terminal_sees_one_bar(finished: Repository) -> None:
+    finished.set(train__workers=2, train__epochs=2)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"], cwd=finished.path, env=finished.environment,
+        stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # how Linux says that nobody has the other end any more
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
+    for once in ("epoch 1: validation loss", "epoch 2: validation loss", "training on cpu: 2"):
+        assert text.count(once) == 1
+    bars = re.findall(r"epoch \d +\S+ loss [^\r\n]*? to go", text)
+    assert bars
+    assert "\x1b[?25l" in said.decode()  # it moves: the cursor is hidden meanwhile
+    assert said.decode().count("\x1b[?25l") == 1
+
+
 def test_a_loss_that_is_no_number_is_said_once(training: Repository) -> None:
     training.set(train__learning_rate=900)
     done = training.run("python", "-m", "stages.train", check=False)
@@ -315,6 +344,25 @@ def hosts(tmp_path: Path) -> Iterator[tuple[str, str, Path]]:
         for name in made:
             subprocess.run(f"ip netns pids {name} | xargs -r kill -9", shell=True, check=False)
             subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+@pytest.mark.scale
+def test_two_hosts_train_the_network_that_two_workers_of_one_do(
+    finished: Repository, hosts: tuple[str, str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _, agent = hosts
+    monkeypatch.setenv("PRTE_MCA_plm_ssh_agent", str(agent))
+    (finished.path / "hosts").write_text("10.213.77.1 slots=1\n10.213.77.2 slots=1\n")
+    weights = finished.path / "models/digits.safetensors"
+    found = []
+    for name in ("", "hosts"):
+        finished.set(train__workers=2, train__epochs=2, train__hosts=name)
+        weights.unlink()
+        command = ["ip", "netns", "exec", here, sys.executable, "-m", "stages.train"]
+        said = finished.run(*(command if name else command[4:])).stdout
+        assert "training on cpu: 2 workers share each batch\n" in said
+        found.append(weights.read_bytes())
+    assert found[0] == found[1]
 
 
 @pytest.mark.scale

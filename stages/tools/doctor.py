@@ -259,6 +259,13 @@ def picture(found: list[Python]) -> list[tuple[str, str]]:
     rows.append(("git", _say(["git", "--version"]) or "missing"))
     if _say(["git", "rev-parse", "--is-shallow-repository"]) == "true":
         rows.append(("  history", "shallow; before queued experiments: git fetch --unshallow"))
+    if (user := os.environ.get("PIP_USER", "0").lower()) not in ("", "0", "false", "no", "off"):
+        rows.append(
+            (
+                "pip",
+                f"PIP_USER is {user}: make installs into .venv all the same; by hand unset it",
+            )
+        )
     rows.append(("environment", _environment()))
     home = jittor_home()
     place = next(folder for folder in (home, *home.parents) if folder.exists())

@@ -39,7 +39,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
                     out = Path(folder, "weights")
                     found = team.run(count, block, TOP / digits.FOLDER, images, out)
                     row = {"network": case, "batch": changes["batch_size"], "workers": count}
-                    row |= {key: found[key] for key in found if key != "losses"}
+                    row |= {key: found[key] for key in found if key not in ("losses", "validation")}
                     old = best.get((case, count))
                     if not old or row["images_per_second"] > old["images_per_second"]:
                         best[case, count] = row

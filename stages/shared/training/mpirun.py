@@ -121,9 +121,6 @@ def start(count: int, hosts: str) -> None:
         raise WorkersError(f"params.yaml: train.hosts is {hosts}, expected a file with host names")
     main = sys.modules["__main__"]
     module = main.__spec__.name if main.__spec__ else "stages.train"
-    threads = str(max(1, len(os.sched_getaffinity(0)) // count))
-    if not hosts:
-        os.environ.setdefault("OMP_NUM_THREADS", threads)
     os.environ[STARTED] = str(count)
     # A worker's output is a terminal of mpirun's own: whether it ends in one, only we can see.
     os.environ["TTY_COMPATIBLE"] = str(int(sys.stdout.isatty()))

@@ -16,6 +16,7 @@ import time
 import psutil
 from threadpoolctl import ThreadpoolController
 
+_TOGETHER = "OMPI_COMM_WORLD_LOCAL_SIZE"  # how many workers mpirun has started on this machine
 _INTERVAL = 0.25  # seconds that each reading is taken over; the system counts in hundredths
 
 
@@ -36,7 +37,8 @@ def share(cores: int, busy: float) -> int:
 class Threads:
     """The threads of OpenMP in this process, once Jittor is loaded.
 
-    Where OMP_NUM_THREADS is set, it is obeyed, and the number stays.
+    Where OMP_NUM_THREADS is set, it is obeyed, and the number stays. So does that of workers which
+    share this machine: each has its part of the cores, as they wait for each other at every step.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,10 @@ class Threads:
             if os.environ.get("OMP_NUM_THREADS")
             else ThreadpoolController().select(user_api="openmp").lib_controllers
         )
+        together = int(os.environ.get(_TOGETHER, 1))
+        if together > 1:
+            self._set(max(1, len(self._cores) // together))
+            self._libraries = []
         self._last = self._read()
 
     def settle(self) -> None:
@@ -55,8 +61,11 @@ class Threads:
         now = self._read()
         wall, used, own = (new - old for new, old in zip(now, self._last, strict=True))
         self._last = now
+        self._set(share(len(self._cores), (used - own) / wall))
+
+    def _set(self, number: int) -> None:
         for library in self._libraries:
-            library.set_num_threads(share(len(self._cores), (used - own) / wall))
+            library.set_num_threads(number)
 
     def _read(self) -> tuple[float, float, float]:
         """Seconds so far: by the clock, used of our cores by anybody, and used by this process."""
