@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup repro tutorial fast accurate sweep draw results cuda test test-scale test-cuda faults audit lint bench pages doctor lock clean
+.PHONY: help setup repro tutorial fast accurate sweep draw results cuda test test-scale test-cuda faults fuzz audit lint bench pages doctor lock clean
 
 # PYTHON=/path/to/python names the Python to make .venv from; doctor reads it. ARGS goes to the
 # command that the target is about: `make fast ARGS="-n fast-1 -S train.seed=1"`.
@@ -101,6 +101,9 @@ test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU 
 
 faults: setup .venv/.tests ## damage files and input by the thousand, and count what is lost (hours)
 	@$(IN_VENV) python -m tests.faults $(ARGS)
+
+fuzz: .venv/.ready .venv.fuzz/.ready ## let a coverage-guided fuzzer damage IDX files; ARGS=-max_total_time=600 lets it go on (a minute)
+	@.venv.fuzz/bin/python -m tests.fuzz $(ARGS)
 
 audit: .venv/.ready .venv.audit/.ready ## look up known faults of the packages that requirements.txt pins (a minute)
 	@$(IN_VENV) python -m tests.audit

@@ -22,12 +22,17 @@ _TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     path = folder / "file"
-    good = [_file(code, shape) for code in _TYPES for shape in ((7,), (3, 4, 5), (2, 0, 3))]
-    good += [gzip.compress(content) for content in good]
+    whole = good()
     for _ in range(count):
-        content = mutated(rng, rng.choice(good))
+        content = mutated(rng, rng.choice(whole))
         path.write_bytes(content)
-        yield judged(content[:24].hex(), lambda c=content: _agrees(path, c))  # type: ignore[misc]
+        yield judged(content[:24].hex(), lambda c=content: agrees(path, c))  # type: ignore[misc]
+
+
+def good() -> list[bytes]:
+    """Files of every type, with one dimension and with three, plain and gzipped."""
+    plain = [_file(code, shape) for code in _TYPES for shape in ((7,), (3, 4, 5), (2, 0, 3))]
+    return plain + [gzip.compress(content) for content in plain]
 
 
 def _file(code: int, shape: tuple[int, ...]) -> bytes:
@@ -35,7 +40,7 @@ def _file(code: int, shape: tuple[int, ...]) -> bytes:
     return header + np.arange(math.prod(shape)).astype(_TYPES[code]).tobytes()
 
 
-def _agrees(path: Path, content: bytes) -> bool:
+def agrees(path: Path, content: bytes) -> bool:
     """Whether what `idx` reads is what this other reader finds in the bytes."""
     found = idx.read(path)  # or it refuses
     try:
