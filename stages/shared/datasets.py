@@ -91,7 +91,8 @@ scaled and centred. Each published file is accepted on its SHA-256 alone.""",
   The scores here take every label as published; {shared} are on those images.
 - The writers were in the United States around 1990. Digits as other places write them, such as a 1
   with a long upstroke or a 7 with a bar, are fewer.
-- A picture holds one digit. Numbers of several digits must be cut apart first.""",
+- A picture holds one digit. Numbers of several digits must be cut apart first, as
+  `stages.tools.predict` does it.""",
         # From the answers published with the paper that `limits` names.
         contested=(
             *(947, 1621, 1901, 2130, 2462, 2597, 2654, 3520),

@@ -78,8 +78,8 @@ def _text(rng: Random, repository: Repository, way: str, expected: dict[str, str
     damage(rng, path, way)
     what = f"{name} {way}"
     done = small.repro(repository)
-    if "Traceback" in done.stdout:
-        return Trial(what, "lost", done.stdout[-1500:])
+    if done.returncode and (wrong := small.refused(done)):
+        return Trial(what, "lost", wrong)
     if path.is_dir():
         shutil.rmtree(path)
     repository.run("git", "restore", *_TEXTS, "plots")

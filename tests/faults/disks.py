@@ -37,7 +37,8 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
         if name != ".dvc/cache":  # Git's file stays where it was
             mount = f"cp {name}/.gitignore .kept && {mount} && cp .kept {name}/.gitignore"
         done = small.repro(repository, *in_namespace(mount))
-        if wrong := small.refused(done, name, "No space left"):
+        wrong = small.refused(done, name) or small.refused(done, "No space left", "no space left")
+        if wrong:
             yield Trial(what, "lost", wrong)
         else:
             yield small.ends_well(what, repository, expected)

@@ -17,6 +17,8 @@ from tests.faults.trial import Trial
 WHAT = "runs killed at a random moment: all of them, DVC alone, or the stage alone"
 WHOLE, SHORT = 52, 2
 
+_STAGES = ("check", "download", "decode", "train", "evaluate", "plot", "export")
+_MOMENT = 0.5  # seconds from the start of a stage within which it is hit
 _COLD = 6  # of so many trials one begins without a compiled kernel, and takes half a minute
 
 
@@ -47,9 +49,14 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
         repository = first.copy(folder / "killed")
         variables = _variables(kernels, cold)
         whom = rng.choice(("everything", "DVC", "the stage"))
-        after = rng.uniform(0.2, lengths[cold])
-        what = f"{whom} after {after:.2f} of {lengths[cold]:.1f} s"
-        if killed(repository.path, {**repository.environment, **variables}, whom, after):
+        if hits < min(len(_STAGES), count - len(_STAGES)):  # each stage once, however short
+            stage, after = _STAGES[hits], rng.uniform(0, _MOMENT)
+            what = f"{whom}, {after:.2f} s after {stage} began"
+        else:
+            stage, after = "", rng.uniform(0.2, lengths[cold])
+            what = f"{whom} after {after:.2f} of {lengths[cold]:.1f} s"
+        environment = {**repository.environment, **variables}
+        if killed(repository.path, environment, whom, after, stage):
             hits += 1
             yield small.ends_well(what, repository, expected, **variables)
         shutil.rmtree(repository.path)
@@ -59,8 +66,12 @@ def _variables(kernels: Path, cold: bool) -> dict[str, str]:
     return {"JITTOR_HOME": str(kernels)} if cold else {}
 
 
-def killed(path: Path, environment: dict[str, str], whom: str, after: float) -> bool:
-    """Start a run and kill some of it; whether there was something to kill."""
+def killed(path: Path, environment: dict[str, str], whom: str, after: float, stage: str) -> bool:
+    """Start a run and kill some of it, so many seconds after it, or a stage of it, has begun.
+
+    Returns:
+        Whether there was something to kill.
+    """
     process = subprocess.Popen(
         ["dvc", "repro"],
         cwd=path,
@@ -70,6 +81,8 @@ def killed(path: Path, environment: dict[str, str], whom: str, after: float) -> 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    while stage and process.poll() is None and not small.is_running(process.pid, stage):
+        time.sleep(0.01)
     time.sleep(after)
     alive = process.poll() is None
     if alive and whom == "everything":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -106,12 +107,19 @@ def ends_well(
 
 
 def refused(done: subprocess.CompletedProcess[str], *names: str) -> str:
-    """What is wrong with how a run was refused; empty if it was, in words, naming one of these."""
+    """What is wrong with how a run was refused; empty if it was, in words.
+
+    Args:
+        done: the run.
+        names: of which one must stand in a line that says what is wrong; none asks for no more
+            than such a line.
+    """
     if not done.returncode:
         return "it was not refused"
     if "Traceback" in done.stdout:
         return done.stdout[-1500:]
-    if names and not any(name in done.stdout for name in names):
+    errors = [line for line in done.stdout.splitlines() if line.lower().startswith("error: ")]
+    if not any(name in line for line in errors for name in names or ("",)):
         return f"none of {names} is named: {done.stdout[-1500:]}"
     return ""
 
@@ -128,6 +136,15 @@ def trees(group: int) -> list[int]:
         if int(fields[2]) == group and fields[0] != "Z":
             found.append((int(fields[19]), int(path.parent.name)))
     return [number for _, number in sorted(found, reverse=True)]
+
+
+def is_running(group: int, stage: str) -> bool:
+    """Whether a stage of the run is at work."""
+    for number in trees(group):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if f"stages.{stage}" in Path(f"/proc/{number}/cmdline").read_text().split("\0"):
+                return True
+    return False
 
 
 def wait_for_none(group: int) -> None:

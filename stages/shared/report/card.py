@@ -128,7 +128,8 @@ the test set, from 0.
 
 {limits}
 - It knows {len(about.class_names)} classes and nothing else. Whatever
-  a picture shows gets one of them, often with high confidence.
+  a picture shows gets one of them, often with high confidence; of digits `stages.tools.predict`
+  says when to doubt that.
 - These are the scores of one network, of one seed; another seed gives others. The interval above
   says only how far the choice of the test images may move the accuracy.
 
