@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from stages.shared.network.runtime import jt
 from stages.shared.training.threads import Threads, share
+from tests.conftest import Repository
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -103,3 +105,30 @@ def test_a_number_that_the_user_sets_stays(monkeypatch: pytest.MonkeyPatch) -> N
     while time.perf_counter() < end:
         threads.settle()
     assert number() == CORES
+
+
+def work(*repositories: Repository) -> float:
+    """Seconds of cores that trainings use which begin at the same moment."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "stages.train"],
+            cwd=one.path,
+            env=one.environment,
+            stdout=subprocess.DEVNULL,
+        )
+        for one in repositories
+    ]
+    ends = [os.wait4(process.pid, 0)[1:] for process in running]
+    assert [code for code, _ in ends] == [0] * len(running)
+    return sum(usage.ru_utime + usage.ru_stime for _, usage in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+@pytest.mark.skipif(CORES == 1, reason="one core leaves nothing to share")
+def test_trainings_at_once_spin_no_time_away(finished: Repository, tmp_path: Path) -> None:
+    """A thread that spins while another has its core is seen in the work, whatever the clock."""
+    finished.set(train__epochs=150)
+    other = finished.copy(tmp_path / "other")
+    in_turns = work(finished) + work(other)
+    assert work(finished, other) < 1.25 * in_turns
