@@ -24,6 +24,7 @@ BOMB = gzip.compress(CONTENT + bytes(50_000_000), 1)  # made before anybody wait
 ZIPPED = gzip.compress(CONTENT)
 NAME = "digits-idx1-ubyte"
 FILES = {NAME: IdxFile(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())}
+OWN = {NAME: IdxFile()}
 TIMEOUT = 0.2  # seconds, in place of the twenty that a real server is given
 
 
@@ -126,6 +127,18 @@ class Handler(BaseHTTPRequestHandler):
                 break
             self.wfile.write(bytes([byte]))
 
+    def trickles_in_chunks(self, _: int) -> None:
+        self.answer(200, Content_Length="", Transfer_Encoding="chunked")
+        for byte in ZIPPED:
+            if self.server.over.wait(0.02):
+                break
+            self.wfile.write(b"1\r\n%c\r\n" % byte)
+
+    def in_chunks(self, _: int) -> None:
+        self.answer(200, Content_Length="", Transfer_Encoding="chunked")
+        for first, last in ((0, 1), (1, 3), (3, len(ZIPPED)), (0, 0)):
+            self.wfile.write(b"%x\r\n%b\r\n" % (last - first, ZIPPED[first:last]))
+
     def leaves(self, _: int) -> None:
         self.answer(302, Location="file:///etc/hostname")
 
@@ -169,11 +182,14 @@ def whole(folder: Path) -> bool:
     ).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize(
-    "behaviour", ["good", "inflated_on_the_way", "plain_only", "in_two_members"]
+    "behaviour", ["good", "inflated_on_the_way", "plain_only", "in_two_members", "in_chunks"]
 )
-def test_a_server_may_compress_or_not(mirror: Mirror, tmp_path: Path, behaviour: str) -> None:
-    fetch(FILES, [mirror.at(behaviour)], tmp_path / "raw")
+def test_a_server_may_compress_or_not(
+    mirror: Mirror, tmp_path: Path, behaviour: str, own: bool
+) -> None:
+    fetch(OWN if own else FILES, [mirror.at(behaviour)], tmp_path / "raw")
     assert whole(tmp_path / "raw")
     assert (tmp_path / "raw" / NAME).stat().st_mode & 0o777 == 0o644
 
@@ -328,9 +344,6 @@ def test_the_offline_package_holds_the_real_mnist(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-OWN = {NAME: IdxFile()}
-
-
 def test_own_files_are_taken_as_they_are_but_whole(tmp_path: Path) -> None:
     folder, target = tmp_path / "own", tmp_path / "raw"
     folder.mkdir()
@@ -422,6 +435,7 @@ def test_what_is_no_file_or_no_name_is_passed_over(tmp_path: Path) -> None:
     ("behaviour", "said"),
     [
         ("trickles", "too slow: "),
+        ("trickles_in_chunks", "too slow: "),
         ("endless", "goes on after the expected|not IDX"),
         ("bomb", "goes on after the expected|not IDX"),
         ("page", "ends after|not IDX"),

@@ -182,7 +182,7 @@ def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _B
 
 
 def _in_time(work: Callable[[], None], sink: _Bounded, timeout: float) -> None:
-    """Do some work that writes to a sink, as long as it writes something in each two `timeout`.
+    """Do some work that writes to a sink, as long as it writes 16 KiB in each two `timeout`.
 
     The library's own timeout begins anew with each byte: a byte a second would do for ever. Twice
     as long leaves a server that is silent to the library, which says what happened. The work
@@ -202,8 +202,8 @@ def _in_time(work: Callable[[], None], sink: _Bounded, timeout: float) -> None:
 
     thread = threading.Thread(target=catch, daemon=True)
     thread.start()
-    before = -1
-    while thread.is_alive() and sink.taken > before:
+    before = -_CHUNK
+    while thread.is_alive() and sink.taken >= before + _CHUNK:
         before = sink.taken
         thread.join(2 * timeout)
     if thread.is_alive():
@@ -306,6 +306,8 @@ class _Bounded:
 
     def _promised(self) -> int | None:
         """The size by the header of the IDX data that has come so far, plain or gzipped."""
+        if len(self._head) < 2:  # not yet to be told from gzip
+            return None
         try:
             with inflated(io.BytesIO(self._head)) as content:
                 head = content.read(4)
