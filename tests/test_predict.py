@@ -222,6 +222,18 @@ def test_wrong_files_are_named_and_the_others_read(
     ]
 
 
+def test_a_wrong_file_has_one_line_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad\nerror: \x1b[31m.png"
+    for content in (b"no picture", b"\0\0\x08\3"):
+        bad.write_bytes(content)
+        with pytest.raises(PictureError, match=r"^[ -~]*bad\\nerror: \\x1b\[31m.png: [ -~]*$"):
+            run(monkeypatch, bad)
+    with pytest.raises(PictureError, match=r"^--explain: [ -~]* is one of the pictures[ -~]*$"):
+        run(monkeypatch, bad, "--explain", bad)
+
+
 def test_names_do_not_steer_the_terminal() -> None:
     stream = io.StringIO()
     bad = Reading(Path("a\x1b[2J\nb.png"), 0, BOX, "\x1b[31m\r7", 0.5)

@@ -83,6 +83,17 @@ class Handler(BaseHTTPRequestHandler):
     def missing(self, _: int) -> None:
         self.answer(404)
 
+    def steers(self, _: int) -> None:
+        self.send_response(404, "\x1b[31mEvil\x1b[2J")
+        self.end_headers()
+
+    def garbles(self, _: int) -> None:
+        self.wfile.write(b"\x1b[31mgarbage\x07\r\n\r\n")
+
+    def babbles(self, _: int) -> None:
+        self.send_response(404, "x" * 60_000)
+        self.end_headers()
+
     def recovers(self, before: int) -> None:
         if before < 2:
             self.answer(500)
@@ -207,6 +218,9 @@ def test_a_passing_fault_is_tried_again_after_a_growing_wait(
 
 FAULTS = {
     "missing": "404 Client Error: Not Found",
+    "steers": r"404 Client Error: \x1b[31mEvil\x1b[2J",
+    "garbles": r"\x1b[31mgarbage\x07",
+    "babbles": "xxx...",
     "broken": "503 Server Error",
     "hangs": "timed out",
     "hangs_half_way": "timed out",
@@ -219,7 +233,13 @@ FAULTS = {
     "bomb": f"goes on after the expected {len(CONTENT)} bytes",
     "endless": f"goes on after the expected {len(CONTENT)} bytes",
 }
-LASTING = {"missing": 2, "bomb": 1, "endless": 1}  # requests that are made of it, no more
+LASTING = {
+    "missing": 2,
+    "steers": 2,
+    "babbles": 2,
+    "bomb": 1,
+    "endless": 1,
+}  # requests that are made of it, no more
 
 
 @pytest.mark.parametrize("behaviour", FAULTS)
@@ -232,6 +252,7 @@ def test_a_failing_server_is_named_and_the_next_is_asked(
     failed, done = capsys.readouterr().out.splitlines()
     assert failed.startswith(f"{NAME}: not from {bad}: ")
     assert FAULTS[behaviour] in failed
+    assert len(failed) < 500
     assert done == f"{NAME}: {len(CONTENT)} bytes from {good}"
     if behaviour in LASTING:
         assert len(mirror.asked) == LASTING[behaviour] + 1
@@ -274,6 +295,19 @@ def test_where_every_source_fails_one_message_lists_them(mirror: Mirror, tmp_pat
         assert reason in line
         assert "Deleted" not in line
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_no_source_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere, folder = "\x1b[31m\nnowhere", tmp_path / "\x1b[2J\n"
+    with pytest.raises(SourceError) as caught:
+        fetch(FILES, [nowhere], tmp_path / "raw")
+    assert str(caught.value).splitlines()[1:] == [r"       \x1b[31m\nnowhere: no such folder"]
+    folder.mkdir()
+    (folder / NAME).write_bytes(CONTENT)
+    fetch(FILES, [nowhere, str(folder)], tmp_path / "raw")
+    said = capsys.readouterr().out
+    assert said.replace("\n", "").isprintable()
+    assert said.count("\n") == 3
 
 
 def test_folders_hold_files_plain_or_zipped(tmp_path: Path) -> None:

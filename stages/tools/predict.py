@@ -89,7 +89,7 @@ def main() -> None:
     if found:
         tell(found, arguments)
     if wrong:
-        raise PictureError("\nerror: ".join(map(str, wrong)))
+        raise PictureError("\nerror: ".join(in_a_line(str(error)) for error in wrong))
 
 
 def tell(found: list[Picture], arguments: argparse.Namespace) -> None:
@@ -212,10 +212,11 @@ def check_target(target: Path, files: list[Path]) -> None:
         PictureError: it is no name of a PNG, or it is one of the files (the name of the first was
             forgotten, say).
     """
+    shown = in_a_line(str(target))
     if target.suffix.lower() != ".png":
-        raise PictureError(f"--explain: {target}, expected a name that ends in .png")
+        raise PictureError(f"--explain: {shown}, expected a name that ends in .png")
     if target.exists() and any(path.exists() and target.samefile(path) for path in files):
-        raise PictureError(f"--explain: {target} is one of the pictures, expected another file")
+        raise PictureError(f"--explain: {shown} is one of the pictures, expected another file")
 
 
 def check_count(count: int) -> None:
