@@ -146,6 +146,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda mine: (mine / "square/3.png").write_bytes((mine / "star/1.png").read_bytes()[:90]),
         "square/3.png: not a whole picture",
     ),
+    "a camera's marks, cut short": (
+        lambda mine: Image.new("L", (7, 9)).save(
+            mine / "square/3.png", format="WEBP", exif=b"Exif\0\0II*\0"
+        ),
+        "square/3.png: not a whole picture",
+    ),
     "16 bits": (
         lambda mine: Image.fromarray(np.zeros((9, 7), np.uint16)).save(mine / "square/3.png"),
         "square/3.png: pixels of the kind I;16, expected 8 bits each",

@@ -196,7 +196,10 @@ def _grey(path: Path) -> NDArray[np.uint8]:
             if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
                 raise OwnError(f"{path}: pixels of the kind {upright.mode}, expected 8 bits each")
             return np.asarray(upright.convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    # Pillow's readers raise what their parsers stumble over: a damaged file has many ways.
+    except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise OwnError(f"{path}: not a whole picture") from None
