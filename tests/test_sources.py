@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -96,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def recovers(self, before: int) -> None:
         if before < 2:
-            self.answer(500)
+            self.answer(503)
         else:
             self.answer(200, ZIPPED)
 
@@ -112,6 +113,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def cut(self, _: int) -> None:
         self.answer(200, ZIPPED[:-100], Content_Length=str(len(ZIPPED)))
+
+    def drops(self, _: int) -> None:
+        tenths = int(self.path.split("/")[2])
+        self.answer(200, ZIPPED[: len(ZIPPED) * tenths // 10], Content_Length=str(len(ZIPPED)))
+
+    def stops_short(self, _: int) -> None:
+        self.answer(200, ZIPPED, Content_Length=str(len(ZIPPED) - 100))
 
     def cut_once(self, before: int) -> None:
         if before:
@@ -165,17 +173,26 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(1 << 16))
 
 
-@pytest.fixture
-def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+@contextlib.contextmanager
+def serving() -> Iterator[Mirror]:
+    """A mirror that answers, and that no proxy stands before."""
     server = Mirror()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield server
-    server.over.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        with mock.patch.dict(os.environ, NO_PROXY="127.0.0.1"):
+            yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
