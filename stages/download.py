@@ -7,7 +7,7 @@ become IDX files here, with the names of their classes beside them.
 
 from __future__ import annotations
 
-from stages.shared.program import run
+from stages.shared.program import in_a_line, run
 
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
@@ -22,7 +22,7 @@ def main() -> None:
         own.write(found, datasets.RAW)
         print(
             f"{len(found.train):,} training and {len(found.test):,} test pictures of"
-            f" {len(found.class_names)} classes from {settings.sources[0]}"
+            f" {len(found.class_names)} classes from {in_a_line(settings.sources[0])}"
         )
     else:
         fetch(datasets.DATASETS[settings.dataset].files, settings.sources, datasets.RAW)

@@ -69,6 +69,13 @@ def test_a_folder_for_each_class_becomes_a_data_set(mine: Path) -> None:
         assert np.array_equal(train.images[train.labels == label], drawn)
 
 
+def test_a_name_does_not_steer_the_terminal(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine.rename("\x1b[2J\nmine")
+    params(download__sources=["\x1b[2J\nmine"])
+    download.main()
+    assert capsys.readouterr().out.endswith(r"3 classes from \x1b[2J\nmine" + "\n")
+
+
 def test_train_and_test_can_be_told_apart(mine: Path) -> None:
     shutil.rmtree(mine)
     drawn = {part: paint(mine / f"{part}{name}/1.png", n) for n, part in enumerate(PARTS)
@@ -139,6 +146,12 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda mine: (mine / "square/3.png").write_bytes((mine / "star/1.png").read_bytes()[:90]),
         "square/3.png: not a whole picture",
     ),
+    "a camera's marks, cut short": (
+        lambda mine: Image.new("L", (7, 9)).save(
+            mine / "square/3.png", format="WEBP", exif=b"Exif\0\0II*\0"
+        ),
+        "square/3.png: not a whole picture",
+    ),
     "16 bits": (
         lambda mine: Image.fromarray(np.zeros((9, 7), np.uint16)).save(mine / "square/3.png"),
         "square/3.png: pixels of the kind I;16, expected 8 bits each",
@@ -146,6 +159,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "too large": (
         lambda mine: Image.new("L", (2000, 1)).save(mine / "square/3.png"),
         "square/3.png: 1 x 2000 pixels, expected 1024 at most on a side",
+    ),
+    "a name that steers": (
+        lambda mine: (mine / "square/\x1b[2J\nerror: 3.txt").touch(),
+        r"square/\x1b[2J\nerror: 3.txt: expected nothing but pictures: .png, ",
     ),
     "a text": (
         lambda mine: (mine / "square/notes.txt").touch(),
@@ -161,7 +178,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no text": (
         lambda mine: (mine / "star").rename(mine / os.fsdecode(b"caf\xe9")),
-        "mine/caf\udce9: expected a name in UTF-8",
+        r"mine/caf\udce9: expected a name in UTF-8",
     ),
     "empty": (lambda mine: (mine / "triangle").mkdir(), "triangle: no picture, expected one"),
     "few": (

@@ -1,11 +1,12 @@
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import ExifTags, Image, features
 
 from stages.tools import pictures
 from stages.tools.pictures import PictureError
@@ -111,3 +112,29 @@ def test_a_large_picture_is_kept_small(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     Image.new("L", (5000, 3000), 200).save(path)
     assert pictures.load(path).shape == (1229, 2048)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_pixels_are_widened_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    """Else 50 million of them would take gigabytes."""
+    path = tmp_path / "deep.tiff"
+    Image.fromarray(np.arange(1_000_000).reshape(1000, 1000).astype(kind)).save(path)
+    whole = pictures.load(path)
+    monkeypatch.setattr(pictures, "_AT_A_TIME", 7_000)
+    monkeypatch.setattr(pictures, "_grey", np.asarray)
+    tracemalloc.start()
+    grey = pictures.load(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(grey, whole)
+    assert most < 3 * 4 * whole.size
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_large_deep_picture_is_turned_and_kept_small(tmp_path: Path, kind: type) -> None:
+    deep = Image.fromarray(np.kron(page(), np.ones((1, 10))).astype(kind))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    assert saved(tmp_path / "deep.tiff", deep, exif=exif).shape == (2048, 143)

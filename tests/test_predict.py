@@ -153,6 +153,25 @@ def test_idx_that_holds_no_images_is_refused(
         predict.load(tmp_path / "x")
 
 
+def test_an_image_of_idx_has_no_more_pixels_than_a_picture(tmp_path: Path) -> None:
+    idx.write(tmp_path / "x", np.zeros((2, 5001, 10_000), np.uint8))
+    said = r"x: 10,000 x 5,001 pixels, expected 50,000,000 at most"
+    with pytest.raises(PictureError, match=said):
+        predict.load(tmp_path / "x")
+
+
+def test_of_very_many_errors_the_first_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idx.write(tmp_path / "x", np.zeros((1234, 28, 28), np.uint8))
+    with pytest.raises(PictureError) as caught:
+        run(monkeypatch, tmp_path / "x")
+    first, *others, last = str(caught.value).split("\nerror: ")
+    assert "image 0: blank" in first
+    assert len(others) == 19
+    assert last == "1,214 more files or images that cannot be read"
+
+
 def test_damaged_idx_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\0\0\x08\x03\0\0")
     with pytest.raises(IdxError):
@@ -220,6 +239,18 @@ def test_wrong_files_are_named_and_the_others_read(
         "not a file",
         "a folder",
     ]
+
+
+def test_a_wrong_file_has_one_line_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = tmp_path / "bad\nerror: \x1b[31m.png"
+    for content in (b"no picture", b"\0\0\x08\3"):
+        bad.write_bytes(content)
+        with pytest.raises(PictureError, match=r"^[ -~]*bad\\nerror: \\x1b\[31m.png: [ -~]*$"):
+            run(monkeypatch, bad)
+    with pytest.raises(PictureError, match=r"^--explain: [ -~]* is one of the pictures[ -~]*$"):
+        run(monkeypatch, bad, "--explain", bad)
 
 
 def test_names_do_not_steer_the_terminal() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,41 @@ def test_a_stage_that_dvc_runs_says_how_to_get_results_back(
     assert len(said) == lines
     assert said[0] == "error: a.txt: empty"
     assert said[-1].endswith("git restore dvc.lock plots && dvc checkout --force") == (lines == 2)
+
+
+def printing(what: str, stdout: str, **variables: str) -> tuple[int, str, str]:
+    """Run a program that prints something: its exit code, and what the two streams got."""
+    lines = f"from stages.shared.program import UserError, run\ndef main():\n {what}\nrun(main)"
+    with Path(stdout).open("w+") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", lines], cwd=TOP, env=os.environ | variables, stdout=file,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    written = "" if stdout == "/dev/full" else Path(stdout).read_text()
+    return done.returncode, written, done.stderr
+
+
+def test_a_letter_that_the_terminal_does_not_have_ends_nothing(tmp_path: Path) -> None:
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    out = str(tmp_path / "out")
+    assert printing(r"print('\u6570')", out, **bare) == (0, "\\u6570\n", "")
+    ends = printing(r"raise UserError('\u6570: empty')", out, **bare)
+    assert ends == (1, "", "error: \\u6570: empty\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("count", [1, 99_999])
+def test_a_full_standard_output_is_named(count: int, unbuffered: str) -> None:
+    done = printing(f"print('x' * {count})", "/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done == (1, "", "error: [Errno 28] No space left on device: 'standard output'\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_standard_output_hides_no_other_error() -> None:
+    main = "print('x'); raise UserError('a.txt: empty')"
+    done = printing(main, "/dev/full", PYTHONUNBUFFERED="")
+    assert done == (1, "", "error: a.txt: empty\n")
 
 
 def test_little_is_imported_before_ctrl_c_is_answered() -> None:

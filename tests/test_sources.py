@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -24,6 +25,7 @@ BOMB = gzip.compress(CONTENT + bytes(50_000_000), 1)  # made before anybody wait
 ZIPPED = gzip.compress(CONTENT)
 NAME = "digits-idx1-ubyte"
 FILES = {NAME: IdxFile(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())}
+OWN = {NAME: IdxFile()}
 TIMEOUT = 0.2  # seconds, in place of the twenty that a real server is given
 
 
@@ -82,9 +84,20 @@ class Handler(BaseHTTPRequestHandler):
     def missing(self, _: int) -> None:
         self.answer(404)
 
+    def steers(self, _: int) -> None:
+        self.send_response(404, "\x1b[31mEvil\x1b[2J")
+        self.end_headers()
+
+    def garbles(self, _: int) -> None:
+        self.wfile.write(b"\x1b[31mgarbage\x07\r\n\r\n")
+
+    def babbles(self, _: int) -> None:
+        self.send_response(404, "x" * 60_000)
+        self.end_headers()
+
     def recovers(self, before: int) -> None:
         if before < 2:
-            self.answer(500)
+            self.answer(503)
         else:
             self.answer(200, ZIPPED)
 
@@ -100,6 +113,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def cut(self, _: int) -> None:
         self.answer(200, ZIPPED[:-100], Content_Length=str(len(ZIPPED)))
+
+    def drops(self, _: int) -> None:
+        tenths = int(self.path.split("/")[2])
+        self.answer(200, ZIPPED[: len(ZIPPED) * tenths // 10], Content_Length=str(len(ZIPPED)))
+
+    def stops_short(self, _: int) -> None:
+        self.answer(200, ZIPPED, Content_Length=str(len(ZIPPED) - 100))
 
     def cut_once(self, before: int) -> None:
         if before:
@@ -126,6 +146,18 @@ class Handler(BaseHTTPRequestHandler):
                 break
             self.wfile.write(bytes([byte]))
 
+    def trickles_in_chunks(self, _: int) -> None:
+        self.answer(200, Content_Length="", Transfer_Encoding="chunked")
+        for byte in ZIPPED:
+            if self.server.over.wait(0.02):
+                break
+            self.wfile.write(b"1\r\n%c\r\n" % byte)
+
+    def in_chunks(self, _: int) -> None:
+        self.answer(200, Content_Length="", Transfer_Encoding="chunked")
+        for first, last in ((0, 1), (1, 3), (3, len(ZIPPED)), (0, 0)):
+            self.wfile.write(b"%x\r\n%b\r\n" % (last - first, ZIPPED[first:last]))
+
     def leaves(self, _: int) -> None:
         self.answer(302, Location="file:///etc/hostname")
 
@@ -141,17 +173,26 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(1 << 16))
 
 
-@pytest.fixture
-def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+@contextlib.contextmanager
+def serving() -> Iterator[Mirror]:
+    """A mirror that answers, and that no proxy stands before."""
     server = Mirror()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield server
-    server.over.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        with mock.patch.dict(os.environ, NO_PROXY="127.0.0.1"):
+            yield server
+    finally:
+        server.over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -169,11 +210,14 @@ def whole(folder: Path) -> bool:
     ).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize(
-    "behaviour", ["good", "inflated_on_the_way", "plain_only", "in_two_members"]
+    "behaviour", ["good", "inflated_on_the_way", "plain_only", "in_two_members", "in_chunks"]
 )
-def test_a_server_may_compress_or_not(mirror: Mirror, tmp_path: Path, behaviour: str) -> None:
-    fetch(FILES, [mirror.at(behaviour)], tmp_path / "raw")
+def test_a_server_may_compress_or_not(
+    mirror: Mirror, tmp_path: Path, behaviour: str, own: bool
+) -> None:
+    fetch(OWN if own else FILES, [mirror.at(behaviour)], tmp_path / "raw")
     assert whole(tmp_path / "raw")
     assert (tmp_path / "raw" / NAME).stat().st_mode & 0o777 == 0o644
 
@@ -191,6 +235,9 @@ def test_a_passing_fault_is_tried_again_after_a_growing_wait(
 
 FAULTS = {
     "missing": "404 Client Error: Not Found",
+    "steers": r"404 Client Error: \x1b[31mEvil\x1b[2J",
+    "garbles": r"\x1b[31mgarbage\x07",
+    "babbles": "xxx...",
     "broken": "503 Server Error",
     "hangs": "timed out",
     "hangs_half_way": "timed out",
@@ -203,7 +250,13 @@ FAULTS = {
     "bomb": f"goes on after the expected {len(CONTENT)} bytes",
     "endless": f"goes on after the expected {len(CONTENT)} bytes",
 }
-LASTING = {"missing": 2, "bomb": 1, "endless": 1}  # requests that are made of it, no more
+LASTING = {
+    "missing": 2,
+    "steers": 2,
+    "babbles": 2,
+    "bomb": 1,
+    "endless": 1,
+}  # requests that are made of it, no more
 
 
 @pytest.mark.parametrize("behaviour", FAULTS)
@@ -216,6 +269,7 @@ def test_a_failing_server_is_named_and_the_next_is_asked(
     failed, done = capsys.readouterr().out.splitlines()
     assert failed.startswith(f"{NAME}: not from {bad}: ")
     assert FAULTS[behaviour] in failed
+    assert len(failed) < 500
     assert done == f"{NAME}: {len(CONTENT)} bytes from {good}"
     if behaviour in LASTING:
         assert len(mirror.asked) == LASTING[behaviour] + 1
@@ -258,6 +312,19 @@ def test_where_every_source_fails_one_message_lists_them(mirror: Mirror, tmp_pat
         assert reason in line
         assert "Deleted" not in line
     assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_no_source_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere, folder = "\x1b[31m\nnowhere", tmp_path / "\x1b[2J\n"
+    with pytest.raises(SourceError) as caught:
+        fetch(FILES, [nowhere], tmp_path / "raw")
+    assert str(caught.value).splitlines()[1:] == [r"       \x1b[31m\nnowhere: no such folder"]
+    folder.mkdir()
+    (folder / NAME).write_bytes(CONTENT)
+    fetch(FILES, [nowhere, str(folder)], tmp_path / "raw")
+    said = capsys.readouterr().out
+    assert said.replace("\n", "").isprintable()
+    assert said.count("\n") == 3
 
 
 def test_folders_hold_files_plain_or_zipped(tmp_path: Path) -> None:
@@ -326,9 +393,6 @@ def test_the_offline_package_holds_the_real_mnist(tmp_path: Path) -> None:
         assert len(content) == published.size
         assert hashlib.sha256(content).hexdigest() == published.sha256
     assert len(list(tmp_path.iterdir())) == 4
-
-
-OWN = {NAME: IdxFile()}
 
 
 def test_own_files_are_taken_as_they_are_but_whole(tmp_path: Path) -> None:
@@ -422,6 +486,7 @@ def test_what_is_no_file_or_no_name_is_passed_over(tmp_path: Path) -> None:
     ("behaviour", "said"),
     [
         ("trickles", "too slow: "),
+        ("trickles_in_chunks", "too slow: "),
         ("endless", "goes on after the expected|not IDX"),
         ("bomb", "goes on after the expected|not IDX"),
         ("page", "ends after|not IDX"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stages.shared import digits, idx
 from stages.shared.datasets import IDX_FILES
 from stages.shared.files import GzipError, inflated
-from stages.shared.program import UserError, visible
+from stages.shared.program import UserError, in_a_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # whatever the name says; no other reader
@@ -26,7 +26,10 @@ _PARTS = ("train", "test")
 
 
 class OwnError(UserError):
-    """A folder of pictures that is no data set."""
+    """A folder of pictures that is no data set, said in one line whatever a file is called."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(in_a_line(said))
 
 
 class Pictures(NamedTuple):
@@ -126,7 +129,7 @@ def check_classes(class_names: list[str], num_classes: int) -> None:
         shown = ", ".join(class_names[:10]) + ("..." if len(class_names) > 10 else "")
         raise OwnError(
             f"params.yaml: decode.num_classes is {num_classes}, expected {len(class_names)}, as"
-            f" there are folders for {visible(shown)}"
+            f" there are folders for {shown}"
         )
 
 
@@ -193,7 +196,10 @@ def _grey(path: Path) -> NDArray[np.uint8]:
             if upright.mode not in ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
                 raise OwnError(f"{path}: pixels of the kind {upright.mode}, expected 8 bits each")
             return np.asarray(upright.convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    # Pillow's readers raise what their parsers stumble over: a damaged file has many ways.
+    except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise OwnError(f"{path}: not a whole picture") from None

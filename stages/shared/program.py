@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ class UserError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Call `main` and turn errors that the user can fix into one line and an exit code.
 
+    A letter that the terminal's encoding does not have is printed as its escape sequence.
+
     Args:
         main: the entry point of a stage or a tool.
 
@@ -29,10 +32,15 @@ def run(main: Callable[[], None]) -> None:
         SystemExit: 1 after a `UserError` or an `OSError`, with its text on standard error.
             Any other exception is a bug and keeps its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else closed, or a notebook's
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        if sys.stdout:
+            sys.stdout.flush()
     except (UserError, OSError) as error:
-        print(last_words(error), file=sys.stderr)
+        print(last_words(_named(error)), file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -55,6 +63,22 @@ def visible(text: str) -> str:
 def in_a_line(text: str) -> str:
     """A file's or a class's name, of which no letter steers the terminal or ends the line."""
     return visible(text).replace("\n", "\\n")
+
+
+def _named(error: UserError | OSError) -> Exception:
+    """An error, or the same by the name of standard output if that is what cannot be written."""
+    nameless = isinstance(error, OSError) and error.filename is None
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+            if nameless:
+                os.write(1, b"\n")  # where nothing is buffered, an empty line tells
+    except OSError as refused:
+        # Python would try again at its end, and print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if nameless:
+            return OSError(refused.errno, refused.strerror, "standard output")
+    return error
 
 
 def _way_back() -> str:

@@ -20,13 +20,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from stages.shared import datasets, idx
 from stages.shared.datasets import IdxFile
 from stages.shared.files import GzipError, inflated, naming
-from stages.shared.program import UserError
+from stages.shared.program import UserError, in_a_line
 
 RETRIES = 2  # after the first try of a web address; Pooch waits 1 s, then 2 s
 TIMEOUT = 20.0  # seconds in which a server must connect, and then send something
 _CHUNK = 1 << 14  # bytes; a server must send as many in twice that time
 _HEADER = 4 + 4 * 255  # bytes of IDX's longest header
 _MOST = 1 << 34  # bytes of one inflated file: 16 GiB
+_MOST_LETTERS = 400  # of what is said of a fault: a server's words may be of any length
 _ABSENT = (403, 404, 410)  # HTTP answers that another try will not change
 
 
@@ -79,16 +80,17 @@ def fetch(
                 continue
             reasons = []
             for source in sorted(sources, key=lambda source: failures[source]):
+                shown = in_a_line(source)
                 try:
                     _fetch_from(source, name, published, target, timeout, _Bar(progress, name))
                 except AbsentError as error:  # no fault: the folder may be there for another day
-                    reasons.append(f"{source}: {error}")
+                    reasons.append(f"{shown}: {error}")
                 except (ValueError, requests.RequestException, SourceError) as error:
                     failures[source] += 1
-                    reasons.append(f"{source}: {_why(error)}")
+                    reasons.append(f"{shown}: {_why(error)}")
                     console.out(f"{name}: not from {reasons[-1]}")
                 else:
-                    console.out(f"{name}: {path.stat().st_size} bytes from {source}")
+                    console.out(f"{name}: {path.stat().st_size} bytes from {shown}")
                     if published.sha256 is None:
                         sources = [source]
                     break
@@ -182,7 +184,7 @@ def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _B
 
 
 def _in_time(work: Callable[[], None], sink: _Bounded, timeout: float) -> None:
-    """Do some work that writes to a sink, as long as it writes something in each two `timeout`.
+    """Do some work that writes to a sink, as long as it writes 16 KiB in each two `timeout`.
 
     The library's own timeout begins anew with each byte: a byte a second would do for ever. Twice
     as long leaves a server that is silent to the library, which says what happened. The work
@@ -202,8 +204,8 @@ def _in_time(work: Callable[[], None], sink: _Bounded, timeout: float) -> None:
 
     thread = threading.Thread(target=catch, daemon=True)
     thread.start()
-    before = -1
-    while thread.is_alive() and sink.taken > before:
+    before = -_CHUNK
+    while thread.is_alive() and sink.taken >= before + _CHUNK:
         before = sink.taken
         thread.join(2 * timeout)
     if thread.is_alive():
@@ -306,6 +308,8 @@ class _Bounded:
 
     def _promised(self) -> int | None:
         """The size by the header of the IDX data that has come so far, plain or gzipped."""
+        if len(self._head) < 2:  # not yet to be told from gzip
+            return None
         try:
             with inflated(io.BytesIO(self._head)) as content:
                 head = content.read(4)
@@ -340,10 +344,11 @@ def _folder(source: str) -> Path:
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, in a line."""
+    """What went wrong, in a line that no letter of a server's steers."""
     inner: BaseException = error
     while isinstance(error, requests.RequestException) and inner.__context__:
         inner = inner.__context__  # the fault itself lies under layers of libraries
     # Pooch goes on to say that it deleted its copy, which reads as if the source's were gone.
     text = str(inner).partition(". Deleted")[0] or type(inner).__name__
-    return " ".join(text.split())
+    line = in_a_line(" ".join(text.split()))
+    return line if len(line) <= _MOST_LETTERS else f"{line[:_MOST_LETTERS]}..."

@@ -18,6 +18,7 @@ FORMATS = (
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _MOST_PIXELS = 50_000_000  # of a picture: ten times those of a scanned page
 _LONGEST = 2048  # pixels of a side that are kept of a larger picture
+_AT_A_TIME = 1 << 20  # pixels of more than 8 bits that are widened at once
 _PALE = 2.0  # a colour that varies so much more than the luminance shows the ink better
 EXPECTED = "PNG, JPEG, WebP, GIF, BMP, TIFF or IDX"
 
@@ -53,14 +54,14 @@ def load(path: Path) -> NDArray[np.uint8]:
         file.seek(0)
         try:
             with Image.open(file, formats=FORMATS) as picture:
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise PictureError(
-                        f"{path}: {picture.width:,} x {picture.height:,} pixels,"
-                        f" expected {_MOST_PIXELS:,} at most"
-                    )
-                if max(picture.size) > _LONGEST and picture.mode[0] not in "IF":
-                    picture.thumbnail((_LONGEST, _LONGEST))
-                return _grey(ImageOps.exif_transpose(picture))
+                check_size(str(path), *picture.size)
+                upright: Image.Image = picture
+                if picture.mode[0] in "IF":  # 16 or 32 bits; Pillow's own conversion clips them
+                    ImageOps.exif_transpose(picture, in_place=True)
+                    upright = Image.fromarray(_shallow(np.asarray(picture)))
+                if max(upright.size) > _LONGEST:
+                    upright.thumbnail((_LONGEST, _LONGEST))
+                return _grey(ImageOps.exif_transpose(upright))
         except UserError:
             raise
         # Pillow's readers raise what their parsers stumble over: a damaged file has many ways.
@@ -72,9 +73,19 @@ def load(path: Path) -> NDArray[np.uint8]:
             ) from None
 
 
+def check_size(what: str, width: int, height: int) -> None:
+    """Make sure that a picture of so many pixels can be read in a home computer's memory.
+
+    Raises:
+        PictureError: it has too many; `what` comes first.
+    """
+    if width * height > _MOST_PIXELS:
+        raise PictureError(
+            f"{what}: {width:,} x {height:,} pixels, expected {_MOST_PIXELS:,} at most"
+        )
+
+
 def _grey(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode[0] in "IF":  # 16 or 32 bits; Pillow's own conversion would clip them
-        return _shallow(np.asarray(picture))
     parts = np.asarray(picture.convert("RGBA"), dtype=np.float64)
     level = np.asarray(picture.convert("RGBA").convert("L"), dtype=np.float64)
     alpha = parts[..., 3] / 255
@@ -92,9 +103,18 @@ def _grey(picture: Image.Image) -> NDArray[np.uint8]:
 
 def _shallow(deep: NDArray[np.generic]) -> NDArray[np.uint8]:
     """More than 8 bits as 8: of a camera's 12 bits in 16 the upper 8 of the 12."""
+    pixels = deep.reshape(-1)
+    parts = [pixels[i : i + _AT_A_TIME] for i in range(0, pixels.size, _AT_A_TIME)]
     if deep.dtype.kind == "f":
-        level = np.nan_to_num(deep.astype(np.float64))
-        low, high = float(level.min()), float(level.max())
-        return np.asarray(255 * (level - low) / max(high - low, 1e-9), np.uint8)
-    whole = deep.astype(np.int64).clip(0)
-    return np.asarray(whole >> max(0, int(whole.max()).bit_length() - 8), np.uint8)
+        low = min(float(_finite(part).min()) for part in parts)
+        high = max(float(_finite(part).max()) for part in parts)
+        scale = max(high - low, 1e-9)
+        made = [np.asarray(255 * (_finite(part) - low) / scale, np.uint8) for part in parts]
+    else:
+        shift = max(0, max(0, int(pixels.max())).bit_length() - 8)
+        made = [np.asarray(part.astype(np.int64).clip(0) >> shift, np.uint8) for part in parts]
+    return np.concatenate(made).reshape(deep.shape)
+
+
+def _finite(level: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(level.astype(np.float64))

@@ -39,6 +39,7 @@ from stages.tools.reading.digits import Digit
 if TYPE_CHECKING:
     from stages.shared.network.classifier import Classifier
 
+_MOST_ERRORS = 20  # that are said, of all that is wrong with the files
 _UNSURE = "unsure: not a digit, or not a clear one"
 
 
@@ -89,7 +90,10 @@ def main() -> None:
     if found:
         tell(found, arguments)
     if wrong:
-        raise PictureError("\nerror: ".join(map(str, wrong)))
+        lines = [in_a_line(str(error)) for error in wrong[:_MOST_ERRORS]]
+        if more := len(wrong) - len(lines):
+            lines.append(f"{more:,} more files or images that cannot be read")
+        raise PictureError("\nerror: ".join(lines))
 
 
 def tell(found: list[Picture], arguments: argparse.Namespace) -> None:
@@ -184,7 +188,8 @@ def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
         uint8 (N, H, W), and whether the file is IDX.
 
     Raises:
-        PictureError: the file is no picture, or IDX of something else than uint8 images.
+        PictureError: the file is no picture, IDX of something else than uint8 images, or an image
+            has too many pixels.
         idx.IdxError: the file begins as IDX does, but is damaged.
         OSError: the file cannot be read at all.
     """
@@ -202,6 +207,7 @@ def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
         raise PictureError(
             f"{path}: {array.dtype} {array.shape}, expected images: uint8 of (N, H, W) or (H, W)"
         )
+    pictures.check_size(str(path), array.shape[-1], array.shape[-2])
     return array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:]), True
 
 
@@ -212,10 +218,11 @@ def check_target(target: Path, files: list[Path]) -> None:
         PictureError: it is no name of a PNG, or it is one of the files (the name of the first was
             forgotten, say).
     """
+    shown = in_a_line(str(target))
     if target.suffix.lower() != ".png":
-        raise PictureError(f"--explain: {target}, expected a name that ends in .png")
+        raise PictureError(f"--explain: {shown}, expected a name that ends in .png")
     if target.exists() and any(path.exists() and target.samefile(path) for path in files):
-        raise PictureError(f"--explain: {target} is one of the pictures, expected another file")
+        raise PictureError(f"--explain: {shown} is one of the pictures, expected another file")
 
 
 def check_count(count: int) -> None:

@@ -1,16 +1,19 @@
-"""Hostile pictures: read, or refused in a line, by what `predict` does with files."""
+"""Hostile pictures: read, or refused in a line, by `predict` and as somebody's own images."""
 
 from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
+from stages.shared import idx, own
+from stages.shared.datasets import IDX_FILES
 from stages.shared.model_file import Description
 from stages.tools import predict
 from tests.faults.trial import Trial, judged, mutated
@@ -30,7 +33,9 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     for number in range(count):
         path = folder / f"{number}.png"
         what = rng.choice(ways)(rng, path)
-        yield judged(what, lambda p=path: _read_or_refused(p))  # type: ignore[misc]
+        seen = judged(what, lambda p=path: _read_or_refused(p))  # type: ignore[misc]
+        made = judged(f"own {what}", lambda p=path: _made_or_refused(p))  # type: ignore[misc]
+        yield made if seen.ended == "survived" else seen
         path.unlink()
 
 
@@ -39,6 +44,22 @@ def _read_or_refused(path: Path) -> bool:
     for error in wrong:
         raise error
     return all(picture.digit.pixels.shape == (28, 28) for picture in found)
+
+
+def _made_or_refused(path: Path) -> bool:
+    """Make IDX files of a folder of two classes, in which each picture is this one."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+        folder = Path(name)
+        for part in ("train/1", "train/2", "test/1", "test/2"):
+            (folder / part).mkdir(parents=True)
+            (folder / part / path.name).symlink_to(path)
+        found = own.pictures(name)
+        assert found
+        own.write(found, folder)
+        images = idx.read(folder / IDX_FILES[0])
+        return (
+            images.dtype == np.uint8 and len(images) == 2 and bool((images[0] == images[1]).all())
+        )
 
 
 def _drawn(rng: Random, mode: str, size: tuple[int, int]) -> Image.Image:
@@ -65,10 +86,11 @@ def _odd(rng: Random, path: Path) -> str:
 
 
 def _damaged(rng: Random, path: Path) -> str:
-    """A picture with changed bytes."""
-    kind = rng.choice(["PNG", "JPEG"])
-    stream = io.BytesIO()
-    _drawn(rng, rng.choice(["L", "RGB"]), (40, 50)).save(stream, kind)
+    """A picture that a camera turned, with changed bytes."""
+    kind = rng.choice(["PNG", "JPEG", "WEBP"])
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[ExifTags.Base.Orientation] = rng.randint(1, 8)
+    _drawn(rng, rng.choice(["L", "RGB"]), (40, 50)).save(stream, kind, exif=exif)
     path.write_bytes(mutated(rng, stream.getvalue()))
     return f"{kind} with changed bytes"
 
