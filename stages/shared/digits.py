@@ -29,6 +29,7 @@ Indices = NDArray[np.uint32]
 FOLDER = Path("data/npy")
 ARRAYS = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy")
 CLASS_NAMES = "class_names.json"
+LONGEST = 1024  # pixels of a side of an image that a network can be made for
 
 _SPLIT = 2**32 - 1  # stands where an epoch's number would: the split is drawn from (seed, this)
 _CHUNK = 10_000  # indices of images in memory at a time, where all of them are read
@@ -70,7 +71,8 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
 
     Raises:
         DigitsError: an array is not uint8 or has the wrong number of dimensions, there is not a
-            label for each image, a label is too large, or the test images differ in size.
+            label for each image, a label is too large, a side of an image is too long, or the test
+            images differ in size.
     """
     arrays = {name: _mapped(folder / name) for name in ARRAYS}
     for name, array in arrays.items():
@@ -88,10 +90,26 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
                 f"{path}: {len(labels)} labels, expected one for {len(images)} images"
             )
         _check_labels(path, labels, num_classes)
+        check_size(sources[f"{part}-images.npy"], images.shape[1:])
     train, test = (arrays[f"{part}-images.npy"].shape[1:] for part in ("train", "test"))
     if train != test:
         path = sources["test-images.npy"]
         raise DigitsError(f"{path}: images of {test}, expected {train} as in the training set")
+
+
+def check_size(path: Path, size: tuple[int, ...]) -> None:
+    """Make sure that a network can be made for images of this size.
+
+    Args:
+        path: the file of the images, for the message.
+        size: height and width in pixels.
+
+    Raises:
+        DigitsError: a side is longer than `LONGEST`.
+    """
+    if max(size) > LONGEST:
+        shown = " x ".join(map(str, size))
+        raise DigitsError(f"{path}: images of {shown} pixels, expected {LONGEST} at most on a side")
 
 
 def load(folder: Path, part: str, num_classes: int = 256) -> Digits:

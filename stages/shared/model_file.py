@@ -18,13 +18,14 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from stages.shared.digits import LONGEST
 from stages.shared.files import Record, RecordError, from_json, replacing
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
 PRETRAINED = Path("models/fast.safetensors")  # of the recipe `fast`; Git holds it
 
-_Side = Annotated[int, Field(ge=1, le=1024)]  # pixels
+_Side = Annotated[int, Field(ge=1, le=LONGEST)]  # pixels
 
 Arrays = dict[str, NDArray[Any]]
 
