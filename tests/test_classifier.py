@@ -133,6 +133,27 @@ def test_files_of_other_kinds_are_refused(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]},
+        {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]},
+        {"dtype": "x" * 9999, "shape": [1], "data_offsets": [0, 4]},
+    ],
+)
+def test_a_header_that_numpy_cannot_follow_is_refused_in_a_line(
+    tmp_path: Path, entry: dict[str, object]
+) -> None:
+    header = json.dumps({"x": entry}).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(entry["data_offsets"][1]))  # type: ignore[index]
+    with pytest.raises(ModelFileError, match="not a safetensors file") as caught:
+        model_file.load(file)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(file)) + 200
+
+
+@pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"mean": math.nan}, "mean is nan, expected"),

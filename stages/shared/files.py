@@ -143,11 +143,19 @@ def shortened(text: str) -> str:
     return cut if cut.isprintable() else repr(cut)
 
 
+def shown(value: object) -> str:
+    """A value from outside, of whatever kind, as a message can hold it."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits; blocks without end
+        return "a value too large to show"
+
+
 def describe(problem: dict[str, Any]) -> str:
     """Put one of pydantic's findings into words: the key, what was found, what was expected."""
     keys = [str(part) for part in problem["loc"] if part != "[key]"]
     key = shortened(".".join(keys))
-    found = "empty" if problem["input"] is None else shortened(repr(problem["input"]))
+    found = "empty" if problem["input"] is None else shown(problem["input"])
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "extra_forbidden":

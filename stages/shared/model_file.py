@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from stages.shared.digits import LONGEST
-from stages.shared.files import Record, RecordError, from_json, replacing
+from stages.shared.files import Record, RecordError, from_json, replacing, shortened
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
@@ -135,12 +135,15 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
         OSError: it is not there, or cannot be read.
     """
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
-    # A header may name a type that NumPy lacks; safetensors then raises one of the last two.
-    except (SafetensorError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file ({error})") from None
+    except OSError:
+        raise
+    except Exception as error:  # a header can promise much that NumPy lacks
+        what = shortened(str(error))
+        raise ModelFileError(f"{path}: not a safetensors file ({what})") from None
 
 
 def check(
