@@ -104,6 +104,10 @@ def test_images_of_another_size_are_refused() -> None:
         ({"fc2.bias": None}, "lacks fc2.bias"),
         ({"fc3.bias": np.zeros(3, np.float32)}, "has the unknown fc3.bias"),
         (
+            {f"{n}{'x' * 500}": np.zeros(1, np.float32) for n in range(1000)},
+            r"has the unknown 0x{99}\.\.\., 100x{97}\.\.\., 101x{97}\.\.\. and 997 more$",
+        ),
+        (
             {"fc2.bias": np.zeros(4, np.float32)},
             r"fc2.bias is float32 \(4,\), expected float32 \(3",
         ),

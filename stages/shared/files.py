@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -16,6 +16,7 @@ from stages.shared.program import UserError
 
 _GZIP = b"\x1f\x8b"  # the first two bytes of every gzip file (RFC 1952)
 _SHOWN = 100  # letters of a value that a message repeats
+_LISTED = 3  # names of which a message repeats each
 
 
 class GzipError(UserError):
@@ -141,6 +142,14 @@ def shortened(text: str) -> str:
     """A text from outside as a message can hold it: of one line, and not long."""
     cut = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return cut if cut.isprintable() else repr(cut)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names from outside as a message can hold them: the first, and how many more there are."""
+    known = sorted(names)
+    more = len(known) - _LISTED
+    told = ", ".join(shortened(name) for name in known[:_LISTED])
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def shown(value: object) -> str:

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from stages.shared.digits import LONGEST
-from stages.shared.files import Record, RecordError, from_json, replacing, shortened
+from stages.shared.files import Record, RecordError, from_json, listed, replacing, shortened
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
@@ -165,12 +165,13 @@ def check(
         ("has the unknown", found.keys() - expected.keys()),
     ):
         if names:
-            raise ModelFileError(f"{origin}: {problem} {', '.join(sorted(names))}")
+            raise ModelFileError(f"{origin}: {problem} {listed(names)}")
     for name, shape in expected.items():
         array = found[name]
         if array.shape != shape or array.dtype != np.float32:
             raise ModelFileError(
-                f"{origin}: {name} is {array.dtype} {array.shape}, expected float32 {shape}"
+                f"{origin}: {name} is {array.dtype} {shortened(str(array.shape))},"
+                f" expected float32 {shape}"
             )
         if not np.isfinite(array).all():
             value = array[~np.isfinite(array)][0]
