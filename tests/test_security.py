@@ -194,3 +194,20 @@ def test_a_curve_that_a_disk_damaged_is_refused_in_a_line(tmp_path: Path, conten
         curves.read(tmp_path, "train/loss")
     assert str(caught.value).startswith(str(path))
     assert len(str(caught.value)) < len(str(path)) + 500
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("-1\t0.5\n", "line 2 is '-1 0.5', expected a step and a number"),
+        (f"{10**30}\t0.5\n", "expected a step and a number"),
+        ("5\t0.5\n5\t0.4\n", "line 3 is '5 0.4', expected a step after 5 and a number"),
+        ("5\t0.5\n2\t0.4\n", "line 3 is '2 0.4', expected a step after 5 and a number"),
+    ],
+)
+def test_steps_that_do_not_rise_are_refused(tmp_path: Path, rows: str, said: str) -> None:
+    path = curves._file(tmp_path, "train/loss")
+    path.parent.mkdir(parents=True)
+    path.write_text(f"step\tloss\n{rows}")
+    with pytest.raises(UserError, match=re.escape(said)):
+        curves.read(tmp_path, "train/loss")
