@@ -108,8 +108,8 @@ def check_size(path: Path, size: tuple[int, ...]) -> None:
         DigitsError: a side is longer than `LONGEST`.
     """
     if max(size) > LONGEST:
-        shown = " x ".join(map(str, size))
-        raise DigitsError(f"{path}: images of {shown} pixels, expected {LONGEST} at most on a side")
+        found = " x ".join(map(str, size))
+        raise DigitsError(f"{path}: images of {found} pixels, expected {LONGEST} at most on a side")
 
 
 def load(folder: Path, part: str, num_classes: int = 256) -> Digits:
