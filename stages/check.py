@@ -15,8 +15,10 @@ from stages.shared.program import run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from pathlib import Path
 
-from stages.shared import datasets, own, params
-from stages.shared.files import replacing, shortened
+import numpy as np
+
+from stages.shared import datasets, digits, own, params
+from stages.shared.files import GzipError, inflated, replacing, shortened
 from stages.shared.params import Params
 
 CHECKED = Path("data/checked.txt")
@@ -70,6 +72,7 @@ def _check_data(everything: Params) -> None:
     Raises:
         params.ParamsError: no image would be left to train on.
         own.OwnError: the pictures in the first source are no data set, or of other classes.
+        digits.DigitsError: the IDX files there hold images that are too large.
     """
     dataset, source = everything.download.dataset, everything.download.sources[0]
     if dataset != "own":
@@ -77,6 +80,7 @@ def _check_data(everything: Params) -> None:
         where = datasets.DATASETS[dataset].title
     else:
         images, where = own.training_images(source), source
+        _check_sizes(source)
         if found := own.pictures(source):
             own.check_classes(found.class_names, everything.decode.num_classes)
     held_out = everything.train.validation_images
@@ -85,6 +89,23 @@ def _check_data(everything: Params) -> None:
             f"params.yaml: train.validation_images is {held_out}, expected fewer than the"
             f" {images} training images of {where}"
         )
+
+
+def _check_sizes(source: str) -> None:
+    """Refuse own images that no network can be made for, where a header tells their size.
+
+    Raises:
+        digits.DigitsError: there are such images.
+    """
+    for name in (name for name in datasets.IDX_FILES if "images" in name):
+        for path in (Path(source, name), Path(source, f"{name}.gz")):
+            try:
+                with path.open("rb") as file, inflated(file) as plain:
+                    head = plain.read(16)
+            except (OSError, GzipError):
+                continue  # `download` says so
+            if len(head) == 16 and head[3] == 3:
+                digits.check_size(path, tuple(np.frombuffer(head[8:], ">u4").tolist()))
 
 
 if __name__ == "__main__":

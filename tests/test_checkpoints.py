@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as to_bytes
 
+from stages.shared.model_file import digest
 from stages.shared.training.checkpoints import Checkpoints, fingerprint
 
 
@@ -84,13 +85,43 @@ def foreign(path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
 
 
+def titled(header: dict[str, object], text: str = "{}") -> bytes:
+    """A safetensors file of 8 bytes with this header, and this for the rest of the state."""
+    whole = {**header, "__metadata__": {"progress": text, "sha256": digest({}, text)}}
+    said = json.dumps(whole).encode()
+    return len(said).to_bytes(8, "little") + said + bytes(8 if header else 0)
+
+
+def dimensions(path: Path) -> None:
+    """More of them than NumPy takes."""
+    path.write_bytes(titled({"x": {"dtype": "F64", "shape": [1] * 70, "data_offsets": [0, 8]}}))
+
+
+def endless(path: Path) -> None:
+    """Of no elements, but larger than NumPy takes."""
+    one = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
+    nothing = {"dtype": "F64", "shape": [2**62, 0], "data_offsets": [8, 8]}
+    path.write_bytes(titled({"x": one, "y": nothing}))
+
+
+def nested(path: Path) -> None:
+    path.write_bytes(titled({}, "[" * 100_000))
+
+
+def listed(path: Path) -> None:
+    path.write_bytes(titled({}, "[]"))
+
+
 def replaced(path: Path) -> None:
     path.unlink()
     path.mkdir()
     (path / "file").touch()
 
 
-@pytest.mark.parametrize("damage", [half, flipped, unsigned, bare, foreign, replaced])
+DAMAGES = (half, flipped, unsigned, bare, foreign, dimensions, endless, nested, listed, replaced)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_not_whole_is_set_aside(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     checkpoints = Checkpoints(tmp_path, "a" * 64)
     checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})

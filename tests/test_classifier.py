@@ -104,6 +104,10 @@ def test_images_of_another_size_are_refused() -> None:
         ({"fc2.bias": None}, "lacks fc2.bias"),
         ({"fc3.bias": np.zeros(3, np.float32)}, "has the unknown fc3.bias"),
         (
+            {f"{n}{'x' * 500}": np.zeros(1, np.float32) for n in range(1000)},
+            r"has the unknown 0x{99}\.\.\., 100x{97}\.\.\., 101x{97}\.\.\. and 997 more$",
+        ),
+        (
             {"fc2.bias": np.zeros(4, np.float32)},
             r"fc2.bias is float32 \(4,\), expected float32 \(3",
         ),
@@ -130,6 +134,27 @@ def test_files_of_other_kinds_are_refused(path: Path, tmp_path: Path) -> None:
         classifier.load(tmp_path / "foreign")
     with pytest.raises(ModelFileError, match="format is 'digits-9', expected 'digits-3'"):
         classifier.load(rewritten(path, {}, {"format": "digits-9"}))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1] * 70, "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]},
+        {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]},
+        {"dtype": "x" * 9999, "shape": [1], "data_offsets": [0, 4]},
+    ],
+)
+def test_a_header_that_numpy_cannot_follow_is_refused_in_a_line(
+    tmp_path: Path, entry: dict[str, object]
+) -> None:
+    header = json.dumps({"x": entry}).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(entry["data_offsets"][1]))  # type: ignore[index]
+    with pytest.raises(ModelFileError, match="not a safetensors file") as caught:
+        model_file.load(file)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(file)) + 200
 
 
 @pytest.mark.parametrize(

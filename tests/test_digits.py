@@ -146,6 +146,15 @@ def test_arrays_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     put(tmp_path, np.zeros((3, 5, 6), np.uint8), np.zeros(4, np.uint8))
     with pytest.raises(DigitsError, match="3 train images but 4 labels"):
         digits.load(tmp_path, "train")
+    put(tmp_path, np.zeros((3, 0, 5), np.uint8), np.zeros(3, np.uint8))
+    with pytest.raises(
+        DigitsError, match=r"images\.npy: found the shape \(3, 0, 5\), expected no d"
+    ):
+        digits.load(tmp_path, "train")
+    put(tmp_path, np.zeros((3, 1, 1025), np.uint8), np.zeros(3, np.uint8))
+    with pytest.raises(DigitsError, match="images of 1 x 1025 pixels, expected 1024 at most"):
+        digits.load(tmp_path, "train")
+    put(tmp_path, np.zeros((3, 5, 6), np.uint8), np.zeros(3, np.uint8))
     (tmp_path / "train-labels.npy").write_bytes(b"\x93NUMPY garbage")
     with pytest.raises(DigitsError, match=r"train-labels\.npy: not a \.npy file"):
         digits.load(tmp_path, "train")
@@ -180,6 +189,7 @@ BROKEN = {
     "overflowing": lambda _: npy(FORM % f"({2**62}, {2**62}, 6)"),
     "text for a size": lambda _: npy(FORM % "('3', 5, 6)"),
     "cut short": lambda _: npy(FORM % "(3, 5, 6)", b"\0" * 89),
+    "many names": lambda _: npy(f"{{'descr': [('{'x' * 3000}', 'u1')], {FORM[17:]}" % "(3, 5, 6)"),
     "no header": lambda _: npy("{"),
     "code": lambda _: npy("__import__('os').system('true')"),
     "nested": lambda _: npy("(" * 100),
@@ -216,6 +226,14 @@ def test_classes_have_the_users_names_or_the_data_sets_or_numbers() -> None:
         ("[", "not JSON"),
         ("{}", "found {}, expected a list of names"),
         ("[1]", "expected a list of names"),
+        ('["a", ""]', "expected a list of names"),
+        ("[" * 100_000, "not JSON"),
+        ("9" * 5000, "not JSON"),
+        ('["a", "\\ud800"]', "not JSON"),
+        ("[]", "found [], expected a list of 2 to 256 names that differ"),
+        ('["a"]', "found ['a'], expected a list of 2 to 256 names that differ"),
+        ('["a", "b", "a"]', "expected a list of 2 to 256 names that differ"),
+        (f"[{', '.join(f'{n}' for n in range(5000))}]", "expected a list of names"),
     ],
 )
 def test_names_that_cannot_be_read_are_told(tmp_path: Path, text: str | None, said: str) -> None:
@@ -225,3 +243,5 @@ def test_names_that_cannot_be_read_are_told(tmp_path: Path, text: str | None, sa
         digits.load_class_names(tmp_path)
     assert str(tmp_path / "class_names.json") in str(raised.value)
     assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < len(str(tmp_path)) + 300

@@ -175,6 +175,37 @@ def test_of_many_problems_the_first_are_told_and_cut_short(tmp_path: Path) -> No
     assert len(str(caught.value)) < 400
 
 
+HUGE = f"0x{'f' * 4000}"  # Python does not spell it in decimal
+TWICE = "".join(f'\n    - "{letter * 1900}\\n"' for letter in "aabbccddee")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs: 1 ", f"epochs: {HUGE} ", "train.epochs is a value too large to show, expected"),
+        ("epochs: 1 ", f"epochs: 0o{'7' * 9000} ", "train.epochs is a value too large to show"),
+        ("learning_rate: 0.1", f"learning_rate: -{HUGE}", "train.learning_rate is a value too l"),
+        ("class_names: []", f"class_names: [{HUGE}]", "decode.class_names.0 is a value too l"),
+        ("  batch_size: 64", f"  ? {HUGE}\n  : 1\n  batch_size: 64", "train.<unprintable int"),
+        ("class_names: []", f"class_names:{TWICE}", "decode.class_names has aaa"),
+        (
+            "recipes:",
+            f"recipes:\n  ? {'x' * 5000}\n  : {{train: {{epochs: 0}}}}",
+            f"recipes.{'x' * 100}....train.epochs is 0, expected",
+        ),
+        ("recipes:", 'recipes:\n  "a\\n": {train: {epochs: 0}}', r"recipes.'a\n'.train.epochs"),
+    ],
+)
+def test_what_is_too_long_to_repeat_is_cut_short(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    with pytest.raises(params.ParamsError) as caught:
+        params.load(edited(tmp_path, old, new))
+    assert f"params.yaml: {said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(tmp_path)) + 450
+
+
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(params.ParamsError, match="cannot be read: Is a directory"):
         params.load(tmp_path)

@@ -155,3 +155,25 @@ def test_the_first_in_the_order_of_the_pipeline_is_named(
     }
     assert same.first_difference(one, two) == "train: w"
     assert same.first_difference(one, one) is None
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "stages:", "stages: [a]", "a: [", "a: 2024-02-30", "[" * 5000, "\xff"]
+)
+def test_what_is_no_file_of_dvc_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text("stages: {train: {cmd: 'true'}}")
+    Path(name).write_text(text, encoding="latin-1")
+    with pytest.raises(UserError) as caught:
+        same.damaged()
+    said = "no stages" if name == "dvc.yaml" else "not a lock file of DVC"
+    assert str(caught.value).startswith(f"{name}: {said}; `git restore {name}` brings ")
+
+
+@pytest.mark.parametrize("stage", ["3", "{outs: 3}", "{outs: [3]}", "{outs: [{path: a}]}"])
+def test_a_lock_whose_stages_are_none_is_refused(stage: str) -> None:
+    with pytest.raises(UserError, match="not a lock file of DVC"):
+        same._read(f"stages: {{train: {stage}}}")

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -200,6 +201,49 @@ def test_scores_without_a_key_are_refused(tmp_path: Path, key: str) -> None:
     rows = [row for row in path.read_text().splitlines() if not row.startswith(f"{key},")]
     path.write_text("\n".join(rows) + "\n")
     with pytest.raises(ScoringError, match=rf"scores\.csv: .*\({key} is missing\)$"):
+        scoring.read_scores(tmp_path)
+
+
+WRONG = (
+    ("scores", "accuracy", "nan", "accuracy is nan, expected"),
+    ("scores", "accuracy", "inf", "accuracy is inf, expected less than or equal to 1"),
+    ("scores", "top2_accuracy", "7.5", "top2_accuracy is 7.5, expected less than or equal to 1"),
+    ("scores", "macro_f1", "-1.0", "macro_f1 is -1.0, expected greater than or equal to 0"),
+    ("scores", "loss", "inf", "loss is inf, expected a finite number"),
+    ("scores", "images", "0", "images is 0, expected greater than or equal to 1"),
+    ("scores", "errors", "-5", "errors is -5, expected greater than or equal to 0"),
+    ("scores", "images", "9" * 400, "expected less than 4294967296"),
+    ("per_class", "b", "-5,0.5,0.5,0.5", "b.images is -5, expected greater than or equal to 0"),
+    ("per_class", "b", "1,0.5,nan,0.5", "b.recall is nan, expected"),
+    ("per_class", "b", "1,0.5,0.5,1.5", "b.f1 is 1.5, expected less than or equal to 1"),
+)
+
+
+@pytest.mark.parametrize(("name", "key", "value", "said"), WRONG)
+def test_scores_out_of_bounds_are_refused(
+    tmp_path: Path, name: str, key: str, value: str, said: str
+) -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+    scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
+    path = tmp_path / f"{name}.csv"
+    path.write_text(re.sub(f"(?m)^{key},.*$", f"{key},{value}", path.read_text()))
+    with pytest.raises(ScoringError) as caught:
+        scoring.read_scores(tmp_path)
+    assert str(caught.value).startswith(f"{path}: not the scores of a network (")
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 250
+
+
+@pytest.mark.parametrize(("name", "line"), [("scores", 9), ("per_class", 5)])
+def test_a_score_that_comes_twice_is_refused(tmp_path: Path, name: str, line: int) -> None:
+    scores = scoring.score(LOGITS, LABELS, ["a", "b", "c"])
+    scoring.write(tmp_path, scores, scoring.predictions(LOGITS, LABELS))
+    path = tmp_path / f"{name}.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows, rows[1]]) + "\n")
+    with pytest.raises(
+        ScoringError, match=rf"{name}\.csv: line {line}: \w+ again, expected it once"
+    ):
         scoring.read_scores(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import http.server
+import json
 import pickle
 import re
 import ssl
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.shared import curves, digits, idx, model_file, params, scoring
+from stages import decode
+from stages.shared import curves, datasets, digits, idx, model_file, params, scoring
 from stages.shared.datasets import IdxFile
 from stages.shared.program import UserError
 from stages.shared.sources import SourceError, fetch
@@ -82,16 +84,75 @@ def test_no_checkpoint_runs_code(tmp_path: Path) -> None:
     assert not (tmp_path / "was-run").exists()
 
 
+DANGEROUS = re.compile(
+    r"\bpickle\b|np\.load\(|allow_pickle|jt\.load|(?<!\.)\beval\(|\bexec\(|shell=True|os\.system"
+    r"|yaml\.(load|unsafe_load|full_load)(_all)?\(|(Unsafe|Full)Loader|unsafe[\"']|verify=False"
+)
+
+
+def code_of(path: Path) -> list[str]:
+    """The lines of a module, or those of a notebook's cells."""
+    if path.suffix == ".py":
+        return path.read_text().splitlines()
+    cells = json.loads(path.read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return "\n".join(code).splitlines()
+
+
 def test_the_code_reads_nothing_in_a_way_that_could_run_code() -> None:
-    dangerous = re.compile(
-        r"\bpickle\b|np\.load\(|allow_pickle|jt\.load|(?<!\.)\beval\(|\bexec\(|shell=True|os\.system"
-        r"|yaml\.(load|unsafe_load|full_load)\(|verify=False"
-    )
-    for path in (TOP / "stages").rglob("*.py"):
-        for line in path.read_text().splitlines():
+    paths = [*(TOP / "stages").rglob("*.py"), *(TOP / "stages").rglob("*.ipynb")]
+    assert any(path.suffix == ".ipynb" for path in paths)
+    for path in paths:
+        lines = code_of(path)
+        assert lines or path.name == "__init__.py"
+        for line in lines:
             code = line.partition("#")[0]
-            if dangerous.search(code):
+            if DANGEROUS.search(code):
                 pytest.fail(f"{path.relative_to(TOP)}: {line}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'YAML(typ="unsafe").load(text)',
+        "YAML(typ='unsafe')",
+        "yaml.load(text, Loader=yaml.UnsafeLoader)",
+        "yaml.load_all(text)",
+        "yaml.unsafe_load(text)",
+        "np.load(path)",
+        "eval(text)",
+        "subprocess.run(text, shell=True)",
+    ],
+)
+def test_what_could_run_code_is_known_in_all_its_spellings(line: str) -> None:
+    assert DANGEROUS.search(line)
+    assert not DANGEROUS.search('YAML(typ="safe").load(text) or yaml.safe_load(text)')
+
+
+def test_no_name_from_outside_is_a_path(tmp_path: Path) -> None:
+    """Neither that of a class nor that of a package: all is written where it always is."""
+    inside = tmp_path / "above/inside"
+    names = ["../../out", str(tmp_path / "out"), "..", "a/b", "~", "x\0y"]
+    labels = np.arange(len(names), dtype=np.uint8)
+    for name in datasets.IDX_FILES:
+        pixels = np.zeros((len(names), 4, 5), np.uint8)
+        idx.write(inside / "raw" / name, pixels if "images" in name else labels)
+    decode.decode(inside / "raw", inside / "npy", names)
+    assert digits.load_class_names(inside / "npy") == names
+    logits = np.eye(len(names))
+    scores = scoring.score(logits, labels, names)
+    scoring.write(inside / "scores", scores, scoring.predictions(logits, labels))
+    assert list(scoring.read_scores(inside / "scores").per_class) == names
+    for package in ("../../out", str(tmp_path), "..", "os.path/.."):
+        with pytest.raises(SourceError, match="no source has it"):
+            fetch({"x": IdxFile()}, [f"package:{package}"], inside / "fetched")
+    expected = {
+        "raw": set(datasets.IDX_FILES),
+        "npy": {*digits.ARRAYS, digits.CLASS_NAMES},
+        "scores": {"metrics.json", "scores.csv", "per_class.csv", "predictions.csv"},
+    }
+    files = {path.relative_to(inside) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {Path(folder, name) for folder, held in expected.items() for name in held}
 
 
 def test_a_parameter_is_no_command(tmp_path: Path) -> None:
@@ -194,3 +255,20 @@ def test_a_curve_that_a_disk_damaged_is_refused_in_a_line(tmp_path: Path, conten
         curves.read(tmp_path, "train/loss")
     assert str(caught.value).startswith(str(path))
     assert len(str(caught.value)) < len(str(path)) + 500
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("-1\t0.5\n", "line 2 is '-1 0.5', expected a step and a number"),
+        (f"{10**30}\t0.5\n", "expected a step and a number"),
+        ("5\t0.5\n5\t0.4\n", "line 3 is '5 0.4', expected a step after 5 and a number"),
+        ("5\t0.5\n2\t0.4\n", "line 3 is '2 0.4', expected a step after 5 and a number"),
+    ],
+)
+def test_steps_that_do_not_rise_are_refused(tmp_path: Path, rows: str, said: str) -> None:
+    path = curves._file(tmp_path, "train/loss")
+    path.parent.mkdir(parents=True)
+    path.write_text(f"step\tloss\n{rows}")
+    with pytest.raises(UserError, match=re.escape(said)):
+        curves.read(tmp_path, "train/loss")

@@ -97,8 +97,8 @@ def read(folder: Path, name: str) -> Series:
         name: such as "train/loss".
 
     Raises:
-        CurveError: the file is missing, holds other columns or no point, or a value is not a
-            finite number.
+        CurveError: the file is missing, holds other columns or no point, the steps do not rise, or
+            a value is not a finite number.
     """
     path = _file(folder, name)
     try:
@@ -112,15 +112,18 @@ def read(folder: Path, name: str) -> Series:
     if header != expected:
         found = shortened(", ".join(header)) or "none"
         raise CurveError(f"{path}: columns {found}, expected {', '.join(expected)}")
-    steps, values = [], []
+    steps: list[int] = []
+    values: list[float] = []
     for line, row in enumerate(rows, start=2):
+        before = steps[-1] if steps else -1
         try:
             step, value = int(row[0]), float(row[1])
         except (ValueError, IndexError):
             value = math.nan
-        if not math.isfinite(value):
+        if not math.isfinite(value) or not before < step < 2**63:
             found = shortened(repr(" ".join(row)))
-            raise CurveError(f"{path}: line {line} is {found}, expected a step and a number")
+            after = f" after {before}" if steps else ""
+            raise CurveError(f"{path}: line {line} is {found}, expected a step{after} and a number")
         steps.append(step)
         values.append(value)
     if not steps:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.shared.files import naming, shortened
+from stages.shared.files import naming, shortened, shown
 from stages.shared.program import UserError
 
 Images = NDArray[np.uint8]
@@ -29,6 +29,7 @@ Indices = NDArray[np.uint32]
 FOLDER = Path("data/npy")
 ARRAYS = ("train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy")
 CLASS_NAMES = "class_names.json"
+LONGEST = 1024  # pixels of a side of an image that a network can be made for
 
 _SPLIT = 2**32 - 1  # stands where an epoch's number would: the split is drawn from (seed, this)
 _CHUNK = 10_000  # indices of images in memory at a time, where all of them are read
@@ -70,14 +71,15 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
 
     Raises:
         DigitsError: an array is not uint8 or has the wrong number of dimensions, there is not a
-            label for each image, a label is too large, or the test images differ in size.
+            label for each image, a label is too large, a side of an image is too long, or the test
+            images differ in size.
     """
     arrays = {name: _mapped(folder / name) for name in ARRAYS}
     for name, array in arrays.items():
         ndim = 3 if "images" in name else 1
         if array.dtype != np.uint8 or array.ndim != ndim or array.size == 0:
             raise DigitsError(
-                f"{sources[name]}: {array.dtype} of {array.shape}, "
+                f"{sources[name]}: {array.dtype} of {shortened(str(array.shape))}, "
                 f"expected uint8 of {ndim} dimensions, none of them 0"
             )
     for part in ("train", "test"):
@@ -88,10 +90,26 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
                 f"{path}: {len(labels)} labels, expected one for {len(images)} images"
             )
         _check_labels(path, labels, num_classes)
+        check_size(sources[f"{part}-images.npy"], images.shape[1:])
     train, test = (arrays[f"{part}-images.npy"].shape[1:] for part in ("train", "test"))
     if train != test:
         path = sources["test-images.npy"]
         raise DigitsError(f"{path}: images of {test}, expected {train} as in the training set")
+
+
+def check_size(path: Path, size: tuple[int, ...]) -> None:
+    """Make sure that a network can be made for images of this size.
+
+    Args:
+        path: the file of the images, for the message.
+        size: height and width in pixels.
+
+    Raises:
+        DigitsError: a side is longer than `LONGEST`.
+    """
+    if max(size) > LONGEST:
+        found = " x ".join(map(str, size))
+        raise DigitsError(f"{path}: images of {found} pixels, expected {LONGEST} at most on a side")
 
 
 def load(folder: Path, part: str, num_classes: int = 256) -> Digits:
@@ -103,10 +121,12 @@ def load(folder: Path, part: str, num_classes: int = 256) -> Digits:
         num_classes: labels must run from 0 to `num_classes` - 1.
 
     Raises:
-        DigitsError: a file is missing, is not a .npy file, or the two do not fit together, or a
-            label is too large.
+        DigitsError: a file is missing, is not a .npy file, or holds nothing, or the two do not fit
+            together, or a label or a side of an image is too large.
     """
-    images = _map(folder / f"{part}-images.npy", ndim=3)
+    path = folder / f"{part}-images.npy"
+    images = _map(path, ndim=3)
+    check_size(path, images.shape[1:])
     path = folder / f"{part}-labels.npy"
     labels = np.asarray(_map(path, ndim=1))
     if len(images) != len(labels):
@@ -133,8 +153,10 @@ def _map(path: Path, ndim: int) -> NDArray[np.uint8]:
     except Exception as error:  # a header can be broken in many ways
         raise DigitsError(f"{path}: not a .npy file ({shortened(str(error))})") from None
     if array.dtype != np.uint8 or array.ndim != ndim:
-        found = f"{array.dtype} with {array.ndim}"
+        found = f"{shortened(str(array.dtype))} with {array.ndim}"
         raise DigitsError(f"{path}: found {found} dimensions, expected uint8 with {ndim}")
+    if array.size == 0:
+        raise DigitsError(f"{path}: found the shape {array.shape}, expected no dimension of 0")
     return array
 
 
@@ -157,17 +179,22 @@ def load_class_names(folder: Path) -> list[str]:
         folder: where `decode` wrote them.
 
     Raises:
-        DigitsError: the file is missing or does not hold a list of names.
+        DigitsError: the file is missing or does not hold a list of names that differ.
     """
     path = folder / CLASS_NAMES
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(names, ensure_ascii=False).encode()  # JSON can spell half a letter
     except FileNotFoundError:
         raise _missing(path) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DigitsError(f"{path}: not JSON ({error})") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DigitsError(f"{path}: found {shortened(repr(names))}, expected a list of names")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise DigitsError(f"{path}: found {shown(names)}, expected a list of names")
+    if not 2 <= len(names) <= 256 or len(set(names)) < len(names):
+        raise DigitsError(
+            f"{path}: found {shown(names)}, expected a list of 2 to 256 names that differ"
+        )
     return names
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -16,6 +16,7 @@ from stages.shared.program import UserError
 
 _GZIP = b"\x1f\x8b"  # the first two bytes of every gzip file (RFC 1952)
 _SHOWN = 100  # letters of a value that a message repeats
+_LISTED = 3  # names of which a message repeats each
 
 
 class GzipError(UserError):
@@ -143,11 +144,27 @@ def shortened(text: str) -> str:
     return cut if cut.isprintable() else repr(cut)
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names from outside as a message can hold them: the first, and how many more there are."""
+    known = sorted(names)
+    more = len(known) - _LISTED
+    told = ", ".join(shortened(name) for name in known[:_LISTED])
+    return f"{told} and {more} more" if more > 0 else told
+
+
+def shown(value: object) -> str:
+    """A value from outside, of whatever kind, as a message can hold it."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits; blocks without end
+        return "a value too large to show"
+
+
 def describe(problem: dict[str, Any]) -> str:
     """Put one of pydantic's findings into words: the key, what was found, what was expected."""
     keys = [str(part) for part in problem["loc"] if part != "[key]"]
     key = shortened(".".join(keys))
-    found = "empty" if problem["input"] is None else shortened(repr(problem["input"]))
+    found = "empty" if problem["input"] is None else shown(problem["input"])
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "extra_forbidden":

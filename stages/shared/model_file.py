@@ -15,16 +15,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
-from stages.shared.files import Record, RecordError, from_json, replacing
+from stages.shared.digits import LONGEST
+from stages.shared.files import Record, RecordError, from_json, listed, replacing, shortened
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
 PRETRAINED = Path("models/fast.safetensors")  # of the recipe `fast`; Git holds it
 
-_Side = Annotated[int, Field(ge=1, le=1024)]  # pixels
+_Side = Annotated[int, Field(ge=1, le=LONGEST)]  # pixels
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -134,12 +135,15 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
         OSError: it is not there, or cannot be read.
     """
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, file.metadata() or {}
-    # A header may name a type that NumPy lacks; safetensors then raises one of the last two.
-    except (SafetensorError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path}: not a safetensors file ({error})") from None
+    except OSError:
+        raise
+    except Exception as error:  # a header can promise much that NumPy lacks
+        what = shortened(str(error))
+        raise ModelFileError(f"{path}: not a safetensors file ({what})") from None
 
 
 def check(
@@ -161,12 +165,13 @@ def check(
         ("has the unknown", found.keys() - expected.keys()),
     ):
         if names:
-            raise ModelFileError(f"{origin}: {problem} {', '.join(sorted(names))}")
+            raise ModelFileError(f"{origin}: {problem} {listed(names)}")
     for name, shape in expected.items():
         array = found[name]
         if array.shape != shape or array.dtype != np.float32:
             raise ModelFileError(
-                f"{origin}: {name} is {array.dtype} {array.shape}, expected float32 {shape}"
+                f"{origin}: {name} is {array.dtype} {shortened(str(array.shape))},"
+                f" expected float32 {shape}"
             )
         if not np.isfinite(array).all():
             value = array[~np.isfinite(array)][0]

@@ -21,7 +21,6 @@ from stages.shared.program import UserError, in_a_line
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")  # whatever the name says; no other reader
 EVERY = 7  # of a class's pictures, by name, this one is for the test: MNIST has 60,000 and 10,000
-_LONGEST = 1024  # pixels of a side that a network can be made for
 _PARTS = ("train", "test")
 
 
@@ -183,10 +182,10 @@ def _grey(path: Path) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path, formats=_FORMATS) as picture:
-            if max(picture.size) > _LONGEST:
+            if max(picture.size) > digits.LONGEST:
                 raise OwnError(
-                    f"{path}: {picture.height} x {picture.width} pixels, expected {_LONGEST} at"
-                    " most on a side"
+                    f"{path}: {picture.height} x {picture.width} pixels, expected"
+                    f" {digits.LONGEST} at most on a side"
                 )
             upright = ImageOps.exif_transpose(picture)
             if upright.has_transparency_data:

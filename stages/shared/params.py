@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
-from stages.shared.files import Record, describe, shortened
+from stages.shared.files import Record, describe, listed, shortened
 from stages.shared.program import UserError
 
 _UNKNOWN = "extra_forbidden"  # pydantic's name for a key that no block has
@@ -73,11 +73,9 @@ class Decode(Record):
                 f"class_names has {len(self.class_names)} names, expected none or"
                 f" {self.num_classes}, as num_classes says"
             )
-        twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        twice = {name for name in self.class_names if self.class_names.count(name) > 1}
         if twice:
-            raise ValueError(
-                f"class_names has {', '.join(twice)} twice, expected names that differ"
-            )
+            raise ValueError(f"class_names has {listed(twice)} twice, expected names that differ")
         return self
 
 
@@ -200,7 +198,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
         blocks = {key: tree[key] for key in Blocks.model_fields}
         for name, changes in params.recipes.items():
             _, found = _checked(Blocks, merged(blocks, changes))
-            problems += [f"recipes.{name}.{problem}" for problem in found]
+            problems += [f"recipes.{shortened(name)}.{problem}" for problem in found]
     if problems or not params:
         more = len(problems) - _TOLD
         told = [f"{path}: {problem}" for problem in problems[:_TOLD]]

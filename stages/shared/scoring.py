@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from stages.shared import elementary
@@ -48,13 +49,17 @@ class Calibration(NamedTuple):
     error: float  # the expected calibration error, 0 to 1
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Images = Annotated[int, Field(ge=0, lt=2**32)]  # as many as IDX can hold
+
+
 class ClassScores(Record):
     """The scores of one class, 0 to 1; None where the denominator is 0."""
 
-    images: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
+    images: Images
+    precision: Share | None
+    recall: Share | None
+    f1: Share | None
 
 
 class Overall(Record):
@@ -70,13 +75,13 @@ class Overall(Record):
         macro_f1: mean of the f1 of those classes that have one.
     """
 
-    images: int
-    errors: int
-    accuracy: float
-    top2_accuracy: float
-    loss: float
-    calibration_error: float
-    macro_f1: float
+    images: Annotated[Images, Field(ge=1)]
+    errors: Images
+    accuracy: Share
+    top2_accuracy: Share
+    loss: float = Field(ge=0, allow_inf_nan=False)
+    calibration_error: Share
+    macro_f1: Share
 
 
 class Scores(Overall):
@@ -245,15 +250,20 @@ def read_scores(folder: Path) -> Scores:
     """Read the scores that `write` wrote.
 
     Raises:
-        ScoringError: a file is missing or does not hold scores, or those of fewer than two classes.
+        ScoringError: a file is missing or does not hold scores, each once and within its bounds, or
+            those of fewer than two classes.
     """
     path = folder / _SCORES
-    overall = _record(path, Overall, dict(_rows(path, ["score", "value"])))
+    overall = _record(
+        path, Overall, {key: cell for key, (cell,) in _by_name(path, ["score", "value"])}
+    )
     path = folder / _PER_CLASS
     columns = ["class", *ClassScores.model_fields]
     per_class = {
-        name: _record(path, ClassScores, dict(zip(columns[1:], cells, strict=True)), f"{name}.")
-        for name, *cells in _rows(path, columns)
+        name: _record(
+            path, ClassScores, dict(zip(columns[1:], cells, strict=True)), f"{shortened(name)}."
+        )
+        for name, cells in _by_name(path, columns)
     }
     if len(per_class) < 2:
         raise ScoringError(f"{path}: {len(per_class)} classes, expected 2 or more")
@@ -353,6 +363,20 @@ def _rows(path: Path, columns: list[str]) -> list[list[str]]:
             found = shortened(",".join(row))
             raise ScoringError(f"{path}: line {line}: {found}, expected {','.join(columns)}")
     return rows
+
+
+def _by_name(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a CSV file by their first cell.
+
+    Raises:
+        ScoringError: as `_rows`, or a name comes twice.
+    """
+    seen = set()
+    for line, (name, *cells) in enumerate(_rows(path, columns), start=2):
+        if name in seen:
+            raise ScoringError(f"{path}: line {line}: {shortened(name)} again, expected it once")
+        seen.add(name)
+        yield name, cells
 
 
 def _text(path: Path) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-LOCK = Path("dvc.lock")
+LOCK, PIPELINE = Path("dvc.lock"), Path("dvc.yaml")
 INPUTS = ("params.yaml", "dvc.yaml", "stages")
 
 
@@ -57,7 +57,13 @@ def damaged() -> list[str]:
     """The outputs whose bytes are not those that dvc.lock names, in the order of the pipeline.
 
     DVC remembers hashes by size and time of change. With an empty memory it reads every file.
+
+    Raises:
+        UserError: dvc.yaml or dvc.lock is none, or DVC cannot tell.
     """
+    order = _stages_in_order()
+    if LOCK.exists():
+        _read(LOCK.read_bytes())
     with tempfile.TemporaryDirectory() as memory:
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "status", "--json"],
@@ -66,9 +72,9 @@ def damaged() -> list[str]:
             text=True,
         )
     if done.returncode:
-        raise UserError(f"dvc status: {done.stderr.strip()}")
+        raise UserError(f"dvc status: {' '.join(done.stderr.split())}")
     status = json.loads(done.stdout)
-    changes = [change for name in _stages_in_order() for change in status.get(name, [])]
+    changes = [change for name in order for change in status.get(name, [])]
     outs = [change["changed outs"] for change in changes if "changed outs" in change]
     return [path for out in outs for path, state in out.items() if state == "modified"]
 
@@ -90,27 +96,47 @@ def rotten_copies(pattern: str = "*") -> list[Path]:
 
 
 def _stages_in_order() -> list[str]:
-    return list(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    stages = _stages(PIPELINE.read_bytes())
+    if not stages:
+        raise UserError(f"{PIPELINE}: no stages; `git restore {PIPELINE}` brings them back")
+    return list(stages)
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *words], capture_output=True, text=True)
 
 
-def _outs(lock: str) -> list[dict[str, Any]]:
+def _outs(lock: bytes | str) -> list[dict[str, Any]]:
     """The outputs of all stages in a dvc.lock; none of one that is not there."""
     stages = _read(lock)["stages"].values() if lock else []
     return [out for stage in stages for out in stage.get("outs", [])]
 
 
-def _read(text: str) -> dict[str, Any]:
-    try:
-        lock = yaml.safe_load(text)
-    except yaml.YAMLError:
-        lock = None
-    if not isinstance(lock, dict) or not isinstance(lock.get("stages"), dict):
+def _read(lock: bytes | str) -> dict[str, Any]:
+    """A dvc.lock: its stages, each with what it wrote."""
+    stages = _stages(lock)
+    if stages is None or not all(_is_locked(stage) for stage in stages.values()):
         raise UserError(f"{LOCK}: not a lock file of DVC; `git restore {LOCK}` brings it back")
-    return lock
+    return {"stages": stages}
+
+
+def _is_locked(stage: object) -> bool:
+    outs = stage.get("outs", []) if isinstance(stage, dict) else None
+    return isinstance(outs, list) and all(
+        isinstance(out, dict) and all(isinstance(out.get(key), str) for key in ("path", "md5"))
+        for out in outs
+    )
+
+
+def _stages(text: bytes | str) -> dict[Any, Any] | None:
+    """The stages in a dvc.yaml or a dvc.lock; None where it has no block of them."""
+    try:
+        tree = yaml.safe_load(text)
+    # Also what a parser trips over in other ways: days that no month has, blocks without end.
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    stages = tree.get("stages") if isinstance(tree, dict) else None
+    return stages if isinstance(stages, dict) else None
 
 
 def main() -> None:
@@ -133,7 +159,7 @@ def main() -> None:
     committed = _git("show", f"HEAD:{LOCK}")
     if lists := rotten_copies("*.dir"):
         names = {path.parent.name + path.name for path in lists}
-        outs = [out for lock in (committed.stdout, LOCK.read_text("utf-8")) for out in _outs(lock)]
+        outs = [out for lock in (committed.stdout, LOCK.read_bytes()) for out in _outs(lock)]
         listed = sorted({out["path"] for out in outs if out["md5"] in names})
         remove = shlex.join(["rm", "-rf", *listed, *map(str, lists)])
         raise UserError(
@@ -142,7 +168,7 @@ def main() -> None:
         )
     if committed.returncode or _git("diff", "--quiet", "HEAD", "--", *INPUTS).returncode:
         return  # no commit to compare with, or another pipeline than the committed one
-    here = _read(LOCK.read_text(encoding="utf-8"))
+    here = _read(LOCK.read_bytes())
     found = first_difference(_read(committed.stdout), here)
     if found is None:
         return

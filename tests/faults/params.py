@@ -20,6 +20,7 @@ _GOOD = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 _VALUES = (
     *("", "~", "null", "no", "yes", "on", "true", "010", "0o10", "0x1F", "1:30", "1_000", "1e3"),
     *(".nan", ".inf", "-.inf", "1e308", "1e999", "-0", "-1", str(10**30), str(2**63), "9" * 5000),
+    *(f"0x{'f' * 4000}", f"-0x{'f' * 4000}", f"0o{'7' * 9000}", f"[0x{'f' * 4000}]"),
     *("2024-02-30", "2024-01-01", "!!int x", "!!binary x", "!!set {a}", "!!python/name:os.system"),
     *("[" * 1000, "{a: " * 500, "[a, b]", "{a: 1}", "*none", "&a 1", "'", '"', "|", ">", "@", "`"),
     *(
@@ -35,6 +36,8 @@ _VALUES = (
         "%",
     ),
 )
+_TWICE = ", ".join(f'"{letter * 1900}\\n"' for letter in "aabbccddee")
+_RECIPE = f"? {'x' * 5000}\n  : {{train: {{epochs: 0}}}}"
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
@@ -59,7 +62,7 @@ def _wrong(rng: Random) -> tuple[str, bytes]:
     lines = _GOOD.splitlines(keepends=True)
     at = rng.choice([i for i, line in enumerate(lines) if ":" in line and line[0] != "#"])
     key, _, rest = lines[at].partition(":")
-    way = rng.randrange(7)
+    way = rng.randrange(8)
     if way == 0:
         value = rng.choice(_VALUES)
         lines[at] = f"{key}: {value}\n"
@@ -81,4 +84,12 @@ def _wrong(rng: Random) -> tuple[str, bytes]:
         return f"thousands of keys before {key.strip()}", "".join(
             [*lines[:at], many, *lines[at:]]
         ).encode()
+    if way == 6:
+        old, new = rng.choice(
+            (
+                ("class_names: []", f"class_names: [{_TWICE}]"),
+                ("recipes:", f"recipes:\n  {_RECIPE}"),
+            )
+        )
+        return f"{old} with much in it", _GOOD.replace(old, new, 1).encode()
     return "changed bytes", mutated(rng, _GOOD.encode())

@@ -114,7 +114,13 @@ class Checkpoints:
         text = metadata.get("progress", "")
         if metadata.get("sha256") != digest(arrays, text):
             raise _DamagedError
-        return arrays, json.loads(text)
+        try:
+            progress = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _DamagedError from error
+        if not isinstance(progress, dict):
+            raise _DamagedError
+        return arrays, progress
 
     def clear(self) -> None:
         """Remove the run's checkpoint: the run is over."""
