@@ -93,6 +93,26 @@ def test_what_a_build_says_is_kept_in_its_order(
         assert "  90 %" in capfd.readouterr().err
 
 
+def test_a_kernel_that_cannot_be_compiled_is_one_line(tmp_path: Path) -> None:
+    """Jittor tells of arguments in a traceback, and what starts its compiler prints one too."""
+    code = (
+        "import sys, stages\n"
+        "sys.modules['__main__'].__file__ = stages.__path__[0] + '/program.py'\n"
+        "from stages.shared.network.runtime import jt\n"
+        "jt.code([1], 'float32', [jt.ones(1)], cpu_src='unknown();').sync()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: Jittor cannot compile its kernels in ")
+    [log] = tmp_path.glob("*.log")
+    assert " was not declared in this scope" in line
+    assert line.endswith(f" (all that was said: {log})")
+    assert "Traceback" in log.read_text()
+
+
 def test_the_trial_sees_a_card_that_computes_something_else() -> None:
     """It runs here too, with the CPU in the card's place."""
     program = runtime._TRIAL.replace("use_cuda = 1", "use_cuda = 0")

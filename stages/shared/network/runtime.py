@@ -27,7 +27,7 @@ from stages.shared.files import remove
 from stages.shared.network import compiling, device, libraries, proof
 from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
-from stages.shared.program import UserError, last_words, run
+from stages.shared.program import UserError, is_ours, last_words, run
 
 # Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing, and
 # the numbers are wrong. Each needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
@@ -345,7 +345,7 @@ try:
         import jittor_utils
         from jittor import nn
 
-    compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
+    _bar = compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
 except SystemExit:  # with 0: where its cache was moved, it builds a part anew and then gives up
     again = "Jittor has built a part of its core anew; run the same command again"
     raise SystemExit(last_words(JittorError(again))) from None
@@ -355,6 +355,9 @@ except RuntimeError as fault:  # see `_arm_log`
 except OSError as fault:  # it writes to its cache as it starts
     said = f"Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
     raise SystemExit(last_words(JittorError(said))) from None
+
+if is_ours():  # a notebook or a test shows errors itself
+    compiling.say_faults(_bar, Path(jittor_utils.cache_path))
 
 if _size is not None:
     os.environ["OMPI_COMM_WORLD_SIZE"] = _size
