@@ -87,7 +87,7 @@ def is_ours() -> bool:
     return main.startswith(__file__.rpartition("shared")[0])
 
 
-# Anything else handles Ctrl-C itself. Until here it is Python's, with a traceback; so what takes
-# milliseconds to import, pathlib say, is not imported above.
+# A test or a notebook handles Ctrl-C itself. Until here it is Python's, with a traceback; so what
+# takes milliseconds to import, pathlib say, is not imported above.
 if is_ours():
     signal.signal(signal.SIGINT, _stop)

@@ -8,6 +8,10 @@ a program, it builds the core.
 
 from __future__ import annotations
 
+from stages.shared.program import UserError, is_ours, last_words, run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import hashlib
 import json
 import os
@@ -27,7 +31,6 @@ from stages.shared.files import remove
 from stages.shared.network import compiling, device, libraries, proof
 from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
-from stages.shared.program import UserError, is_ours, last_words, run
 
 # Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing, and
 # the numbers are wrong. Each needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
