@@ -80,3 +80,22 @@ def test_a_file_gets_a_line_at_the_end(command: list[str]) -> None:
 def test_without_a_compiler_jittors_line_stays(tmp_path: Path) -> None:
     compiling.show_bar("false", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("\x1b[31mfatal error: \x1b[merror writing to {}/a.s: No space left on device\nTraceback",
+         "error writing to a.s: No space left on device"),
+        ("OSError: [Errno 122] Disk quota exceeded: '{}/a.s'",
+         "[Errno 122] Disk quota exceeded: 'a.s'"),
+    ],
+)  # fmt: skip
+def test_what_keeps_a_kernel_from_its_folder_is_said(tmp_path: Path, said: str, cause: str) -> None:
+    fault = compiling.fault(said.format(tmp_path), tmp_path)
+    assert str(fault) == f"Jittor cannot compile its kernels in {tmp_path}: {cause}"
+
+
+def test_a_folder_that_cannot_be_written_is_said_where_words_are_missing(tmp_path: Path) -> None:
+    fault = compiling.fault("Source read failed: a.cc", tmp_path / "gone")
+    assert str(fault).endswith("/gone: No such file or directory")

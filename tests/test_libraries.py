@@ -66,12 +66,18 @@ def test_a_library_that_was_compiled_again_is_another_one(tmp_path: Path, whole:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"jit/whole.so": ', '{"jit/whole.so": 1}', "\udcff"]
+    "content", ["", "[]", '{"jit/whole.so": ', '{"jit/whole.so": 1}', "\udcff", None]
 )
-def test_notes_that_are_damaged_are_written_anew(tmp_path: Path, whole: Path, content: str) -> None:
+def test_notes_that_are_damaged_are_written_anew(
+    tmp_path: Path, whole: Path, content: str | None
+) -> None:
     notes = tmp_path / libraries.NOTES
     before = notes.read_text()
-    notes.write_bytes(content.encode(errors="surrogateescape"))
+    if content is None:
+        notes.unlink()
+        (notes / "folder").mkdir(parents=True)
+    else:
+        notes.write_bytes(content.encode(errors="surrogateescape"))
     assert libraries.check(tmp_path) == []
     assert whole.exists()
     assert notes.read_text() == before

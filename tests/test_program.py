@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from stages.shared.program import UserError, run
-from tests.conftest import TOP
+from tests.conftest import TOP, Repository
+from tests.moments import Moment, run_until
 
 
 def _raise(error: BaseException) -> None:
@@ -102,3 +104,20 @@ def test_little_is_imported_before_ctrl_c_is_answered() -> None:
     done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
     assert "signal" in done.stdout.split()
     assert not {"pathlib", "re", "typing", "contextlib"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [("stages.shared.network.runtime", "numpy"), ("stages.tools.doctor", "argparse")],
+)
+def test_ctrl_c_is_answered_in_a_line_while_imports_are_under_way(
+    tmp_path: Path, module: str, imported: str
+) -> None:
+    here = tmp_path / "here"
+    here.symlink_to(TOP)
+    moment = Moment("import", imported)
+    process = run_until(moment, Repository(here), sys.executable, "-m", module)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.communicate()[0] == "stopped\n"
+    assert process.returncode == -signal.SIGINT

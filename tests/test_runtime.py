@@ -93,6 +93,26 @@ def test_what_a_build_says_is_kept_in_its_order(
         assert "  90 %" in capfd.readouterr().err
 
 
+def test_a_kernel_that_cannot_be_compiled_is_one_line(tmp_path: Path) -> None:
+    """Jittor tells of arguments in a traceback, and what starts its compiler prints one too."""
+    code = (
+        "import sys, stages\n"
+        "sys.modules['__main__'].__file__ = stages.__path__[0] + '/program.py'\n"
+        "from stages.shared.network.runtime import jt\n"
+        "jt.code([1], 'float32', [jt.ones(1)], cpu_src='unknown();').sync()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: Jittor cannot compile its kernels in ")
+    [log] = tmp_path.glob("*.log")
+    assert " was not declared in this scope" in line
+    assert line.endswith(f" (all that was said: {log})")
+    assert "Traceback" in log.read_text()
+
+
 def test_the_trial_sees_a_card_that_computes_something_else() -> None:
     """It runs here too, with the CPU in the card's place."""
     program = runtime._TRIAL.replace("use_cuda = 1", "use_cuda = 0")
@@ -210,6 +230,73 @@ def test_a_damaged_note_of_jittors_is_taken_away(
         note.write_bytes(content.encode(errors="surrogateescape"))
     runtime._find_cache()
     assert not note.exists()
+
+
+@pytest.mark.parametrize("damage", ["none", "cut", "emptied", "a folder"])
+def test_a_damaged_onednn_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Jittor unpacks it again where it finds none, and would crash with half of it."""
+    import jittor_utils
+
+    library = tmp_path / "mkl/dnnl_lnx/lib/libdnnl.so.2.2"
+    library.parent.mkdir(parents=True)
+    library.with_name("libmkldnn.so").symlink_to(library.name)
+    whole = next(Path(jittor_utils.cache_path).glob("jittor_core*.so")).read_bytes()
+    monkeypatch.setattr(jittor_utils, "cache_path", str(tmp_path / "jt"))
+    if damage == "a folder":
+        library.mkdir()
+    else:
+        library.write_bytes({"none": whole, "cut": whole[:-1], "emptied": b""}[damage])
+    os.utime(library, (0, 0))
+    runtime._remove_damaged(tmp_path)
+    assert library.exists() == (damage == "none")
+    assert library.parents[1].exists() == (damage == "none")  # nothing is written into old files
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_what_jittor_notes_of_its_own_data_is_taken_away_if_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    import jittor_utils
+
+    monkeypatch.setattr(jittor_utils, "cache_path", str(tmp_path))
+    stamp = tmp_path / "data.md5"
+    stamp.write_text("0" * 32)
+    runtime._remove_damaged(tmp_path)
+    assert stamp.exists()
+    stamp.unlink()
+    if content is None:
+        stamp.mkdir()
+    else:
+        stamp.write_bytes(content)
+    runtime._remove_damaged(tmp_path)
+    assert not stamp.exists()
+
+
+def test_a_lock_that_is_a_folder_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jittor_utils
+
+    inside = Path(jittor_utils.cache_path).relative_to(jittor_utils.home())
+    lock = (tmp_path / inside).with_name("jittor.lock")
+    lock.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("JITTOR_HOME", "")
+    runtime._find_cache()
+    assert not lock.exists()
+
+
+def test_what_no_one_foresaw_at_the_start_is_one_line(tmp_path: Path) -> None:
+    """It is nearly always a file of the cache; so the cache is named."""
+    wrong = tmp_path / "jittor_utils.py"
+    wrong.write_text("raise ValueError('half\\na file')")
+    done = started(PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: Jittor cannot start (ValueError: half a file); to have it")
+    assert line.endswith(".cache/jittor")
 
 
 @pytest.mark.slow

@@ -105,9 +105,13 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     signal.raise_signal(number)
 
 
-# Only where a program of this project runs: a test or a notebook that imports this handles Ctrl-C
-# itself. Until here it is Python's, with a traceback; so what takes milliseconds to import, pathlib
-# say, is not imported above.
-_program = getattr(sys.modules["__main__"], "__file__", None) or ""
-if _program.startswith(__file__.rpartition("shared")[0]):
+def is_ours() -> bool:
+    """Whether a program of this project runs, and not a test or a notebook that imports it."""
+    main = getattr(sys.modules["__main__"], "__file__", None) or ""
+    return main.startswith(__file__.rpartition("shared")[0])
+
+
+# A test or a notebook handles Ctrl-C itself. Until here it is Python's, with a traceback; so what
+# takes milliseconds to import, pathlib say, is not imported above.
+if is_ours():
     signal.signal(signal.SIGINT, _stop)

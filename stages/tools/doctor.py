@@ -6,6 +6,10 @@ any Python from 3.8 on, so it knows the standard library alone and never imports
 
 from __future__ import annotations
 
+from stages.shared.program import run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import json
 import os
@@ -321,4 +325,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,5 @@
 // Stands between std::cerr and its buffer, and turns one line of Jittor's into a bar with a name.
+// What a compiler's wrapper says as it fails can be kept aside: Jittor raises an error then.
 
 #include <unistd.h>
 
@@ -11,12 +12,20 @@
 
 namespace {
 
-const char kStart[] = "Compiling Operators(";  // then 3/12) used: 4.5s eta: 13.4s \r
+const char kStart[] = "Compiling Operators(";                 // then 3/12) used: 4.5s eta: 13.4s \r
+const char kFailed[] = "Traceback (most recent call last):";  // all of it comes in one piece
 const int kWidth = 30;
 
 class Bar : public std::streambuf {
    public:
     explicit Bar(std::streambuf* below) : below_(below), terminal_(isatty(STDERR_FILENO)) {}
+
+    void keep() { keeps_ = true; }
+
+    const char* kept() {
+        const std::lock_guard<std::mutex> guard(mutex_);
+        return kept_.c_str();
+    }
 
    protected:
     // Jittor writes the line in pieces. All that is not of it goes on as it comes, so that the last
@@ -24,6 +33,10 @@ class Bar : public std::streambuf {
     std::streamsize xsputn(const char* text, std::streamsize size) override {
         const std::lock_guard<std::mutex> guard(mutex_);
         const std::string piece(text, size);
+        if (keeps_ && piece.find(kFailed) != std::string::npos) {
+            kept_ += piece;
+            return size;
+        }
         if (line_.empty() && piece == kStart) writer_ = std::this_thread::get_id();
         const bool mine = writer_ == std::this_thread::get_id();
         if (!mine || (line_.empty() && piece != kStart)) return below_->sputn(text, size);
@@ -67,12 +80,19 @@ class Bar : public std::streambuf {
     std::mutex mutex_;
     std::thread::id writer_;
     std::string line_;
+    bool keeps_ = false;
+    std::string kept_;
 };
+
+Bar* bar = nullptr;  // never freed: std::cerr is used until the very end of the process
 
 }  // namespace
 
 extern "C" void show_bar() {
-    // Never freed: std::cerr is used until the very end of the process.
-    static Bar* const bar = new Bar(std::cerr.rdbuf());
+    if (bar == nullptr) bar = new Bar(std::cerr.rdbuf());
     std::cerr.rdbuf(bar);
 }
+
+// Both after show_bar. What kept() gives is good until a compiler fails again.
+extern "C" void keep() { bar->keep(); }
+extern "C" const char* kept() { return bar->kept(); }

@@ -24,13 +24,14 @@ _SETTLED = 60.0  # seconds after its last change; no linker takes as long for a 
 _SECTION_TABLE = (0x28, 0x30), (0x3A, 0x3C), (0x3C, 0x3E)
 
 
-def check(folder: Path) -> list[Path]:
+def check(folder: Path, pattern: str = "*.so") -> list[Path]:
     """Take away each library that is cut short, or that changed without being written.
 
     The forty libraries of a training run take 10 ms.
 
     Args:
-        folder: Jittor's cache for one compiler, Python and processor.
+        folder: Jittor's cache for one compiler, Python and processor, or another with libraries.
+        pattern: of their names.
 
     Returns:
         What was taken away.
@@ -42,9 +43,12 @@ def check(folder: Path) -> list[Path]:
         known = _NOTES.validate_json((folder / NOTES).read_bytes())
     except (FileNotFoundError, ValidationError):
         known = {}
+    except IsADirectoryError:
+        remove(folder / NOTES)
+        known = {}
     seen: dict[str, tuple[int, str]] = {}
     removed = []
-    for path in sorted(folder.rglob("*.so")):
+    for path in sorted(folder.rglob(pattern)):
         name = str(path.relative_to(folder))
         # Another process may be writing one at this moment, or do the same as this one.
         with contextlib.suppress(FileNotFoundError):
@@ -52,7 +56,7 @@ def check(folder: Path) -> list[Path]:
             if written / 1e9 > time.time() - _SETTLED:
                 continue
             digest = _digest(path)
-            was, noted = known.get(name, (0, ""))
+            was, noted = known.get(name, (-1, ""))
             if digest is None or (was == written and noted != digest):
                 remove(path)
                 removed.append(path)

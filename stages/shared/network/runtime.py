@@ -8,6 +8,10 @@ a program, it builds the core.
 
 from __future__ import annotations
 
+from stages.shared.program import UserError, is_ours, last_words, run
+
+# isort: split
+# From here on Ctrl-C is answered in a line, also while the rest is imported.
 import hashlib
 import json
 import os
@@ -27,7 +31,6 @@ from stages.shared.files import remove
 from stages.shared.network import compiling, device, libraries, proof
 from stages.shared.network.cuda import Driver, Toolkit
 from stages.shared.network.device import Device
-from stages.shared.program import UserError, last_words, run
 
 # Run by `python -c`, to try a GPU. Where the card does not run a kernel, Jittor says nothing, and
 # the numbers are wrong. Each needs another part: a kernel, cuBLAS, cuDNN, and cuRAND with CUB.
@@ -157,16 +160,26 @@ def _find_cache() -> Path:
         pass
     except (OSError, ValueError):
         remove(kept)  # Jittor would stop at it, and needs none
+    for lock in cache.glob("jt*/*/*/*/*/*/jittor.lock"):  # each is a file, and empty
+        if lock.is_dir():
+            remove(lock)
     return cache
 
 
-def _remove_damaged_libraries() -> None:
-    """See to it that Jittor loads no library that is damaged; it compiles them again."""
+def _remove_damaged(cache: Path) -> None:
+    """See to it that Jittor meets nothing in its cache that is damaged; it makes it again."""
     import jittor_utils
 
     folder = Path(jittor_utils.cache_path)
     for path in libraries.check(folder):
         print(f"{path} was damaged; it is built again", file=sys.stderr)
+    for path in libraries.check(cache / "mkl", "libmkldnn.so"):
+        # All of oneDNN goes, as what Jittor unpacks over it would be written into its files.
+        remove(path.parents[1])
+        print(f"{path} was damaged; it is unpacked again", file=sys.stderr)
+    stamp = folder / "data.md5"  # read as text, whatever it holds
+    if stamp.is_dir() or (stamp.is_file() and not stamp.read_bytes().isascii()):
+        remove(stamp)
 
 
 def _avoid_processes() -> None:
@@ -282,7 +295,7 @@ def _start() -> None:
     os.environ["nvcc_path"] = nvcc.replace(str(Path(sys.prefix).resolve()), prefix, 1)
     _avoid_processes()
     _arm_log()
-    _remove_damaged_libraries()
+    _remove_damaged(cache)
     if found:
         _prove(cache, *found)
     elif not _is_built():
@@ -328,12 +341,23 @@ def _load_utilities() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def _unknown(fault: Exception) -> str:
+    """The last words on what no one foresaw: nearly always a damaged file of Jittor's."""
+    cache = Path(os.environ["JITTOR_HOME"], ".cache/jittor")
+    said = f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
+    return last_words(
+        JittorError(f"Jittor cannot start ({said}); to have it built anew, remove {cache}")
+    )
+
+
 try:
     _start()
     _load_utilities()
 except (UserError, OSError) as fault:
     # This runs at import, outside of any stage's main().
     raise SystemExit(last_words(fault)) from None
+except Exception as fault:
+    raise SystemExit(_unknown(fault)) from None
 
 # In an MPI job Jittor would want a module of its own, which `workers` does without.
 _size = os.environ.pop("OMPI_COMM_WORLD_SIZE", None)
@@ -345,7 +369,7 @@ try:
         import jittor_utils
         from jittor import nn
 
-    compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
+    _bar = compiling.show_bar(jittor_utils.cc_path, Path(jittor_utils.cache_path))
 except SystemExit:  # with 0: where its cache was moved, it builds a part anew and then gives up
     again = "Jittor has built a part of its core anew; run the same command again"
     raise SystemExit(last_words(JittorError(again))) from None
@@ -355,6 +379,11 @@ except RuntimeError as fault:  # see `_arm_log`
 except OSError as fault:  # it writes to its cache as it starts
     said = f"Jittor cannot start from its cache in {os.environ['JITTOR_HOME']}: {fault}"
     raise SystemExit(last_words(JittorError(said))) from None
+except Exception as fault:
+    raise SystemExit(_unknown(fault)) from None
+
+if is_ours():  # a notebook or a test shows errors itself
+    compiling.say_faults(_bar, Path(jittor_utils.cache_path))
 
 if _size is not None:
     os.environ["OMPI_COMM_WORLD_SIZE"] = _size
