@@ -23,11 +23,7 @@ _PARTS = ("*.so", "libdnnl.so.*.*", "data.md5", "jittor.lock", libraries.NOTES)
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
-    first = small.made(folder)
-    whole = first.copy(folder / "whole")
-    assert small.repro(whole).returncode == 0
-    expected = small.digests(whole)
-    whole.commit("First run")
+    first, whole, expected = small.finished()
     kernels = folder / "kernels"
     for number in range(count):
         repository = whole.copy(folder / "damaged")

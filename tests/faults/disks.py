@@ -28,10 +28,7 @@ _ROOM = {
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
-    first = small.made(folder)
-    whole = first.copy(folder / "whole")
-    assert small.repro(whole).returncode == 0
-    expected = small.digests(whole)
+    first, _, expected = small.finished()
     where = "from stages.shared.network import runtime; print(runtime.jittor_utils.cache_path)"
     found = subprocess.run([sys.executable, "-c", where], cwd=TOP, capture_output=True, text=True)
     kernels = shlex.quote(f"{found.stdout.strip()}/jit")

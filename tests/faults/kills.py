@@ -23,7 +23,7 @@ _COLD = 6  # of so many trials one begins without a compiled kernel, and takes h
 
 
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
-    first = small.made(folder)
+    first = small.finished().first  # whose kernels are compiled
     kernels = folder / "kernels"  # a home of Jittor's that each cold trial finds at the same place
     lengths, expected = {}, {}
     for cold in (False, True) if count >= _COLD else (False,):
@@ -31,10 +31,6 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
             shutil.copytree(small.cold_home(kernels), folder / "none")
         repository = first.copy(folder / "whole")
         variables = _variables(kernels, cold)
-        if not cold:
-            small.repro(repository)  # compiles what is not compiled yet
-            shutil.rmtree(repository.path)
-            repository = first.copy(folder / "whole")
         began = time.perf_counter()
         done = small.repro(repository, **variables)
         assert done.returncode == 0, done.stdout

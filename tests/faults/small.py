@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.conftest import TOP, Repository, begin, sample
 from tests.faults.trial import Trial
@@ -19,11 +23,32 @@ RESULTS = ("data/raw", "data/npy", "models", "plots")
 
 
 def made(folder: Path) -> Repository:
-    """A repository in `folder` that has not run yet, and all of whose kernels are compiled."""
+    """A repository in `folder` that has not run yet."""
     sample(folder / "idx", train=600, test=100)
     path = folder / "first"
     path.mkdir()
     return begin(path, folder / "idx")
+
+
+class Finished(NamedTuple):
+    """A repository before and after its first run; for all kinds to copy, and none to change."""
+
+    first: Repository
+    whole: Repository  # committed
+    expected: dict[str, str]  # its `digests`
+
+
+@cache
+def finished() -> Finished:
+    """What `made` gives, and the same once it has run; it goes with this process."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    first = made(folder)
+    whole = first.copy(folder / "whole")
+    done = repro(whole)
+    assert done.returncode == 0, done.stdout
+    whole.commit("First run")
+    return Finished(first, whole, digests(whole))
 
 
 def cold_home(folder: Path) -> Path:
