@@ -94,7 +94,7 @@ test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses som
 	@$(IN_VENV) python -m pytest $(ARGS)
 
 test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings (a quarter of an hour)
-	@$(IN_VENV) python -m pytest -m scale $(ARGS)
+	@$(IN_VENV) python -m pytest -m 'scale or team' $(ARGS)
 
 test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU needs, without having one (a quarter of an hour)
 	@$(IN_VENV) python -m pytest -m cuda $(ARGS)

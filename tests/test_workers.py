@@ -31,6 +31,7 @@ from tests.test_resume import DVC, checkpoints, epochs_kept
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.team,
     pytest.mark.skipif(mpirun.find()[0] is None, reason="OpenMPI or mpi4py is not there"),
 ]
 
