@@ -173,11 +173,14 @@ def started(**variables: str) -> subprocess.CompletedProcess[str]:
         ("JITTOR_HOME", "{}/file", "JITTOR_HOME is {}/file, but Jittor cannot write to"),
         ("JITTOR_HOME", "/proc", "JITTOR_HOME is /proc, but Jittor cannot write to"),
         ("JITTOR_HOME", "{}/with space", "JITTOR_HOME is {}/with space, expected a path without"),
+        ("HOME", "{}/with space", "HOME is {}/with space, expected a path without"),
+        ("HOME", "", "HOME is empty, expected a folder"),
     ],
 )
 def test_a_home_that_jittor_cannot_use_is_named(
-    tmp_path: Path, name: str, value: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
+    monkeypatch.delenv("JITTOR_HOME", raising=False)
     (tmp_path / "file").touch()
     done = started(**{name: value.format(tmp_path)})
     assert done.returncode == 1

@@ -183,6 +183,14 @@ def test_a_cache_under_a_path_with_a_space(machine: Machine, tmp_path: Path) -> 
     machine.python("python3.11", "3.11.9")
     machine.environment["JITTOR_HOME"] = str(tmp_path / "a b")
     assert "set JITTOR_HOME to a folder whose path has none" in machine.fault()
+    machine.environment |= {"JITTOR_HOME": "", "HOME": str(tmp_path / "a b")}
+    assert f"(HOME is {tmp_path}/a b)" in machine.fault()
+
+
+def test_a_home_that_is_empty(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.9")
+    machine.environment["HOME"] = ""
+    assert machine.fault().startswith("error: HOME is empty")
 
 
 def test_the_cache_is_sought_where_the_pipeline_has_it(

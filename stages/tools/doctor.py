@@ -192,9 +192,12 @@ def missing(found: list[Python]) -> list[str]:
         lines.append(
             f"{lock} is empty: DVC was killed while it wrote it, and stops at it; rm {lock}"
         )
+    if os.environ.get("HOME") == "":
+        lines.append("HOME is empty; set it to a folder that can be written")
     if any(c.isspace() for c in str(jittor_home())):
+        name = "JITTOR_HOME" if os.environ.get("JITTOR_HOME") else "HOME"
         lines.append(
-            f"Jittor cannot keep its cache under a path with a space ({jittor_home()}); "
+            f"Jittor cannot keep its cache under a path with a space ({name} is {jittor_home()}); "
             "set JITTOR_HOME to a folder whose path has none"
         )
     fault = _disk_fault()

@@ -131,11 +131,14 @@ def _find_cache() -> Path:
     Raises:
         JittorError: it cannot be, or Jittor could not compile there.
     """
+    if os.environ.get("HOME") == "":  # for Python that is the root of all folders
+        raise JittorError("HOME is empty, expected a folder that can be written")
     try:
         homes = {"HOME": Path.home()}
     except RuntimeError:
         raise JittorError("HOME is not set, expected a folder that can be written") from None
-    homes["JITTOR_HOME"] = Path(os.environ.get("JITTOR_HOME") or homes["HOME"]).absolute()
+    asked = os.environ.get("JITTOR_HOME")
+    homes["JITTOR_HOME"] = Path(asked or homes["HOME"]).absolute()
     for name, home in homes.items():
         cache = home / ".cache" / "jittor"
         try:
@@ -148,8 +151,9 @@ def _find_cache() -> Path:
             ) from None
     if any(letter.isspace() for letter in str(homes["JITTOR_HOME"])):
         raise JittorError(
-            f"JITTOR_HOME is {homes['JITTOR_HOME']}, expected a path without spaces:"
-            " Jittor gives it to the compiler as it is"
+            f"{'JITTOR_HOME' if asked else 'HOME'} is {homes['JITTOR_HOME']}, expected a path"
+            " without spaces: Jittor gives it to the compiler as it is"
+            + ("" if asked else "; set JITTOR_HOME to a folder whose path has none")
         )
     os.environ["JITTOR_HOME"] = os.environ["HOME"] = str(homes["JITTOR_HOME"])
     cache = homes["JITTOR_HOME"] / ".cache" / "jittor"
