@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from safetensors.numpy import save as to_bytes
 
 from stages.shared.model_file import digest
 from stages.shared.training.checkpoints import Checkpoints, fingerprint
+from tests.conftest import TOP
+from tests.faults.damage import bounded
+from tests.faults.trial import ImpossibleError
 
 
 def test_what_shapes_the_run_shapes_its_name(tmp_path: Path) -> None:
@@ -134,6 +138,29 @@ def test_what_is_not_whole_is_set_aside(tmp_path: Path, damage: Callable[[Path],
         assert not checkpoints.path.exists()
         checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
         assert checkpoints.load()
+
+
+def test_what_may_not_be_read_is_set_aside_and_not_called_missing(tmp_path: Path) -> None:
+    try:
+        before = bounded()
+    except ImpossibleError as error:
+        pytest.skip(str(error))
+    checkpoints = Checkpoints(tmp_path, "a" * 64)
+    checkpoints.save({"x": np.zeros(100)}, {"epoch": 1})
+    checkpoints.path.chmod(0)
+    code = (
+        "import sys; from pathlib import Path; from stages.shared import model_file;"
+        "from stages.shared.training.checkpoints import Checkpoints;"
+        "checkpoints = Checkpoints(Path(sys.argv[1]), 'a' * 64);"
+        "print(checkpoints.load()); aside = checkpoints.set_aside(); print(aside);"
+        "model_file.load(aside)"
+    )
+    command = [*before, sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    aside = tmp_path / f"{'a' * 16}.damaged"
+    assert done.stdout == f"None\n{aside}\n"
+    said = done.stderr.splitlines()[-1]
+    assert said == f"PermissionError: [Errno 13] Permission denied: '{aside}'"
 
 
 def test_a_file_is_set_aside_where_a_folder_was(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -11,12 +13,14 @@ from random import Random
 from stages.shared.network import libraries
 from tests.conftest import Repository
 from tests.faults import small
-from tests.faults.trial import Trial
+from tests.faults.trial import ImpossibleError, Trial
+from tests.moments import Moment, run_until
 
 WHAT = "a result, params.yaml, dvc.yaml, dvc.lock, a file of DVC's cache or of Jittor's, damaged"
-WHOLE, SHORT = 80, 4
+WHOLE, SHORT = 80, 5
 
 _WAYS = ("flipped", "cut", "emptied", "removed", "a folder")
+_RIGHTS = "-dac_override,-dac_read_search"  # by which root reads what nobody may
 _TEXTS = ("params.yaml", "dvc.yaml", "dvc.lock")
 # Of Jittor's cache: what it compiled, oneDNN, what it notes, and what is noted here.
 _PARTS = ("*.so", "libdnnl.so.*.*", "data.md5", "jittor.lock", libraries.NOTES)
@@ -25,6 +29,10 @@ _PARTS = ("*.so", "libdnnl.so.*.*", "data.md5", "jittor.lock", libraries.NOTES)
 def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
     first, whole, expected = small.finished()
     kernels = folder / "kernels"
+    try:
+        before: list[str] | None = bounded()
+    except ImpossibleError:
+        before = None  # what may not be read is left out
     for number in range(count):
         repository = whole.copy(folder / "damaged")
         way = rng.choice(_WAYS)
@@ -39,6 +47,11 @@ def run(rng: Random, folder: Path, count: int) -> Iterator[Trial]:
             shutil.copytree(folder / "built", kernels, symlinks=True)
             yield _library(rng, first.copy(folder / "fresh"), kernels, way, expected)
             shutil.rmtree(folder / "fresh")
+        elif number % 4 == 3:
+            shutil.rmtree(repository.path)
+            yield _checkpoint(rng, first.copy(repository.path), way, expected, before)
+        elif number % 8 == 4 and before is not None:
+            yield _unreadable(rng, repository, expected, before)
         elif number % 4 == 1:
             yield _text(rng, repository, way, expected)
         elif number % 4 == 2:
@@ -68,6 +81,70 @@ def damage(rng: Random, path: Path, way: str) -> None:
         (path / "file").touch()
     if path.is_file():
         path.chmod(mode)  # DVC does not look again at what nobody may write
+
+
+def bounded() -> list[str]:
+    """What to put before a command so that root as well reads only what the mode of a file lets it.
+
+    Raises:
+        ImpossibleError: this machine lacks what takes root's rights away.
+    """
+    if os.geteuid() != 0:
+        return []
+    before = ["setpriv", "--bounding-set", _RIGHTS, "--inh-caps", _RIGHTS]
+    if shutil.which("setpriv") is None or subprocess.run([*before, "true"]).returncode:
+        raise ImpossibleError("setpriv is not permitted here")
+    return before
+
+
+def _unreadable(
+    rng: Random, repository: Repository, expected: dict[str, str], before: list[str]
+) -> Trial:
+    """A file that nobody may read: named, and all is well once it may be read again."""
+    objects = repository.path / ".dvc/cache/files/md5"
+    copies = [path for path in objects.rglob("*") if path.is_file()]
+    texts = [repository.path / name for name in _TEXTS]
+    path = rng.choice([*sorted(small.files(repository)), *texts, *sorted(copies)])
+    if path in copies:
+        for name in ("data/raw", "data/npy", "models"):
+            shutil.rmtree(repository.path / name)
+    content, mode = path.read_bytes(), path.stat().st_mode
+    path.unlink()
+    path.write_bytes(content)
+    path.chmod(0)
+    what = f"{path.relative_to(repository.path)} unreadable"
+    done = small.repro(repository, *before)
+    if done.returncode and (wrong := small.refused(done, path.name)):
+        return Trial(what, "lost", wrong)
+    path.chmod(mode)
+    repository.run("git", "checkout", "-q", "--", ".")
+    return small.ends_well(what, repository, expected)
+
+
+def _checkpoint(
+    rng: Random,
+    repository: Repository,
+    way: str,
+    expected: dict[str, str],
+    before: list[str] | None,
+) -> Trial:
+    """What a run was to go on from that was stopped before its end: not used, or whole."""
+    repository.run("dvc", "repro", "decode")
+    done_with = Moment("os.remove", ".safetensors")  # the run's weights are written then
+    process = run_until(done_with, repository, "python", "-m", "stages.train")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (path,) = (repository.path / "models/checkpoints").glob("*.safetensors")
+    way = rng.choice((way, way if before is None else "unreadable"))
+    if way == "unreadable":
+        path.chmod(0)
+    else:
+        damage(rng, path, way)
+    what = f"a checkpoint {way}"
+    done = small.repro(repository, *(before or []))
+    if done.returncode or ("training starts anew" in done.stdout) == (way == "removed"):
+        return Trial(what, "lost", done.stdout[-1500:])
+    return small.ends_well(what, repository, expected)
 
 
 def _text(rng: Random, repository: Repository, way: str, expected: dict[str, str]) -> Trial:
