@@ -190,6 +190,8 @@ def _library(
 ) -> Trial:
     """A part of Jittor's cache: built again."""
     path = rng.choice(sorted(kernels.rglob(rng.choice(_PARTS))))
+    if "dnnl" in path.name and way == "flipped":
+        way = "cut"  # nothing computes with it
     damage(rng, path, way)
     if path.exists():
         os.utime(path, (0, 0))  # a disk that fails changes no date

@@ -177,8 +177,12 @@ def _remove_damaged(cache: Path) -> None:
     folder = Path(jittor_utils.cache_path)
     for path in libraries.check(folder):
         print(f"{path} was damaged; it is built again", file=sys.stderr)
-    for path in libraries.check(cache / "mkl", "libmkldnn.so"):
-        # All of oneDNN goes, as what Jittor unpacks over it would be written into its files.
+    # Of oneDNN, which no network here computes with, it is enough that it can be loaded: to look at
+    # its 50 MB would take longer than all else here.
+    for path in cache.glob("mkl/*/lib/libmkldnn.so"):
+        if libraries.is_whole(path):
+            continue
+        # All of it goes, as what Jittor unpacks over it would be written into its files.
         remove(path.parents[1])
         print(f"{path} was damaged; it is unpacked again", file=sys.stderr)
     stamp = folder / "data.md5"  # read as text, whatever it holds
