@@ -81,6 +81,15 @@ def test_a_letter_that_the_terminal_does_not_have_ends_nothing(tmp_path: Path) -
     assert ends == (1, "", "error: \\u6570: empty\n")
 
 
+@pytest.mark.parametrize(("option", "lines"), [((), 0), (("-W", "default"), 1)])
+def test_what_a_library_warns_of_is_for_developers(option: tuple[str, ...], lines: int) -> None:
+    program = "from stages.shared.program import run; run(lambda: __import__('warnings').warn('x'))"
+    done = subprocess.run(
+        [sys.executable, *option, "-c", program], cwd=TOP, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("UserWarning: x")) == (0, lines)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("count", [1, 99_999])

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
@@ -23,7 +24,8 @@ class UserError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Call `main` and turn errors that the user can fix into one line and an exit code.
 
-    A letter that the terminal's encoding does not have is printed as its escape sequence.
+    A letter that the terminal's encoding does not have is printed as its escape sequence. What a
+    library warns of is for who develops this, and is shown by `python -W default` alone.
 
     Args:
         main: the entry point of a stage or a tool.
@@ -35,6 +37,8 @@ def run(main: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # else closed, or a notebook's
             stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     try:
         main()
         if sys.stdout:

@@ -16,7 +16,10 @@ from tests.faults import small
 from tests.faults.trial import ImpossibleError, Trial
 from tests.moments import Moment, run_until
 
-WHAT = "a result, params.yaml, dvc.yaml, dvc.lock, a file of DVC's cache or of Jittor's, damaged"
+WHAT = (
+    "a result, a checkpoint, params.yaml, dvc.yaml, dvc.lock, a file of DVC's cache or of Jittor's,"
+    " damaged or unreadable"
+)
 WHOLE, SHORT = 80, 5
 
 _WAYS = ("flipped", "cut", "emptied", "removed", "a folder")
