@@ -32,7 +32,7 @@ def spoil(repository: Repository) -> None:
     lines = whole.splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if "path: models/digits.safetensors" in line]
     for index in at:
-        lines[index + 2] = "      md5: 00000000000000000000000000000000\n"
+        lines[index + 2] = "      md5: ffffffffffffffffffffffffffffffff\n"
     path.write_text("".join(lines))
     repository.commit("Elsewhere")
     path.write_text(whole)
