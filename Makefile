@@ -72,7 +72,7 @@ SWEEP := dvc exp run --queue -n sweep -S train.validation_images=50000 -S train.
 	-S 'train.network=choice(tutorial,compact,deep)' -S 'train.batch_size=choice(64,256)' \
 	-S 'train.learning_rate=choice(0.02,0.05,0.1)' train
 JOBS ?= 2
-sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and networks, JOBS=2 at once, and draw what came of it (15 minutes)
+sweep: setup .venv/.core ## train by a grid of learning rates, batch sizes and networks, JOBS=2 at once, and draw what came of it (some minutes)
 	@echo "$(SWEEP)"
 	@$(IN_VENV) $(SWEEP) > /dev/null
 	@$(IN_VENV) dvc exp run --run-all --jobs $(JOBS)
@@ -93,7 +93,7 @@ cuda: setup .venv/cuda/packages.txt ## install NVIDIA's CUDA toolkit into .venv,
 test: setup .venv/.core .venv/.tests ## run the tests; ARGS="-k idx" chooses some (15 to 40 minutes)
 	@$(IN_VENV) python -m pytest $(ARGS)
 
-test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings (a quarter of an hour)
+test-scale: setup .venv/.core .venv/.tests ## run the long tests of many workers, machines and trainings (many minutes)
 	@$(IN_VENV) python -m pytest -m 'scale or team' $(ARGS)
 
 test-cuda: setup .venv/.tests .venv/cuda/packages.txt ## compile all that a GPU needs, without having one (a quarter of an hour)
