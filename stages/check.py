@@ -15,10 +15,8 @@ from stages.shared.program import run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 from pathlib import Path
 
-import numpy as np
-
-from stages.shared import datasets, digits, own, params
-from stages.shared.files import GzipError, inflated, replacing, shortened
+from stages.shared import datasets, own, params
+from stages.shared.files import replacing, shortened
 from stages.shared.params import Params
 
 CHECKED = Path("data/checked.txt")
@@ -80,7 +78,7 @@ def _check_data(everything: Params) -> None:
         where = datasets.DATASETS[dataset].title
     else:
         images, where = own.training_images(source), source
-        _check_sizes(source)
+        own.check_sizes(source)
         if found := own.pictures(source):
             own.check_classes(found.class_names, everything.decode.num_classes)
     held_out = everything.train.validation_images
@@ -89,23 +87,6 @@ def _check_data(everything: Params) -> None:
             f"params.yaml: train.validation_images is {held_out}, expected fewer than the"
             f" {images} training images of {where}"
         )
-
-
-def _check_sizes(source: str) -> None:
-    """Refuse own images that no network can be made for, where a header tells their size.
-
-    Raises:
-        digits.DigitsError: there are such images.
-    """
-    for name in (name for name in datasets.IDX_FILES if "images" in name):
-        for path in (Path(source, name), Path(source, f"{name}.gz")):
-            try:
-                with path.open("rb") as file, inflated(file) as plain:
-                    head = plain.read(16)
-            except (OSError, GzipError):
-                continue  # `download` says so
-            if len(head) == 16 and head[3] == 3:
-                digits.check_size(path, tuple(np.frombuffer(head[8:], ">u4").tolist()))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ and in test/, where it matters which picture is for what.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,15 +140,37 @@ def training_images(source: str) -> int | None:
     """
     if found := pictures(source):
         return len(found.train)
-    for path in (Path(source, IDX_FILES[1]), Path(source, f"{IDX_FILES[1]}.gz")):
-        try:
-            with path.open("rb") as file, inflated(file) as plain:
-                head = plain.read(8)
-        except (OSError, GzipError):
-            continue
-        if len(head) == 8 and head[3] == 1:
+    for _, head in _heads(source, IDX_FILES[1:2], 8):
+        if head[3] == 1:
             return int.from_bytes(head[4:], "big")
     return None
+
+
+def check_sizes(source: str) -> None:
+    """Make sure that a network can be made for the images in a source's IDX files.
+
+    Args:
+        source: as in `download.sources`.
+
+    Raises:
+        digits.DigitsError: they are too large, as far as a header tells.
+    """
+    for path, head in _heads(source, IDX_FILES[::2], 16):
+        if head[3] == 3:
+            digits.check_size(path, tuple(np.frombuffer(head[8:], ">u4").tolist()))
+
+
+def _heads(source: str, names: Iterable[str], size: int) -> Iterator[tuple[Path, bytes]]:
+    """The first bytes of IDX files, plain or gzipped; `download` names those that are not whole."""
+    for name in names:
+        for path in (Path(source, name), Path(source, f"{name}.gz")):
+            try:
+                with path.open("rb") as file, inflated(file) as plain:
+                    head = plain.read(size)
+            except (OSError, GzipError):
+                continue
+            if len(head) == size:
+                yield path, head
 
 
 def _labelled(folder: Path, names: Iterable[str], first: int = 0) -> list[tuple[Path, int]]:
