@@ -15,7 +15,7 @@ from tests.faults import small
 from tests.faults.trial import Trial
 
 WHAT = "runs killed at a random moment: all of them, DVC alone, or the stage alone"
-WHOLE, SHORT = 52, 2
+WHOLE, SHORT = 52, 1
 
 _STAGES = ("check", "download", "decode", "train", "evaluate", "plot", "export")
 _MOMENT = 0.5  # seconds from the start of a stage within which it is hit

@@ -14,7 +14,7 @@ from tests.faults import small
 from tests.faults.trial import Trial
 
 WHAT = "a stage that may write no more than so many bytes to a file"
-WHOLE, SHORT = 21, 3
+WHOLE, SHORT = 21, 2
 
 # What each stage writes, and a size that one of its files is larger than.
 _STAGES = {
