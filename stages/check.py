@@ -20,6 +20,7 @@ from stages.shared.files import replacing, shortened
 from stages.shared.params import Params
 
 CHECKED = Path("data/checked.txt")
+_WRITTEN = ("data/raw", "data/npy", "models", "plots")  # where stages write
 
 
 def main() -> None:
@@ -36,7 +37,8 @@ def _check_watched(source: str) -> None:
     """Refuse a first source that DVC could not hash.
 
     Raises:
-        params.ParamsError: it is no folder, or holds what would keep DVC waiting for ever.
+        params.ParamsError: it is no folder, a stage writes to it, or it holds what would keep DVC
+            waiting for ever.
     """
     said = f"params.yaml: download.sources.0 is {shortened(source)!r}"
     folder = Path(source)
@@ -45,6 +47,10 @@ def _check_watched(source: str) -> None:
             f"{said}, expected a folder that is there, as DVC watches the first source; data/own"
             " is one"
         )
+    for written in map(Path, _WRITTEN):
+        ours, theirs = written.resolve(), folder.resolve()
+        if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+            raise params.ParamsError(f"{said}, expected a folder apart from {written}")
     for path in folder.rglob("*"):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise params.ParamsError(f"{said} with {path.name} in it, expected nothing but files")

@@ -38,7 +38,7 @@ def main() -> None:
         np.flatnonzero(result.actual != result.predicted).tolist(),
     )
     words = [dataset.title, f"network {about.network}", *([f"recipe {recipe}"] if recipe else [])]
-    signature = ", ".join([*words, f"seed {about.params['seed']}"])
+    signature = ", ".join([*words, f"seed {about.params.get('seed', 'unknown')}"])
     window = settings.plot.smoothing
     drawn = figures.draw(series, train, test, names, result, window, signature)
     figures.write(drawn, figures.FOLDER)

@@ -103,7 +103,14 @@ def test_it_is_whole_markdown() -> None:
             assert not lines[number - 2]
 
 
+def test_no_name_is_a_link_or_a_picture() -> None:
+    names = {"![a](b)": ONE, "[a](b)": ONE, "`a`": ONE, "a\\": ONE}
+    lines = page(per_class=names).splitlines()
+    for name in (r"!\[a](b)", r"\[a](b)", r"\`a\`", "a\\\\"):
+        assert any(line.startswith(f"| {name} | 1,200 |") for line in lines), name
+
+
 def test_no_name_breaks_a_table() -> None:
     text = page(per_class={"a|b": ONE, "line\nend": ONE})
     assert r"| a\|b | 1,200 |" in text
-    assert r"| line\nend | 1,200 |" in text
+    assert r"| line\\nend | 1,200 |" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,14 @@ def test_a_header_that_numpy_cannot_follow_is_refused_in_a_line(
         ({"class_names": [1, 2, 3]}, "class_names.0 is 1, expected a valid string"),
         ({"class_names": []}, "class_names is [], expected"),
         ({"class_names": None}, "class_names is empty, expected"),
+        (
+            {"class_names": ["a", "b", "a"]},
+            "class_names is ['a', 'b', 'a'], expected names that differ",
+        ),
+        (
+            {"class_names": ["a", "b", "<script>"]},
+            "class_names.2 is '<script>', expected printable",
+        ),
         ({"network": ["deep"]}, "network is ['deep'], expected a valid string"),
         ({"held_out": -1}, "held_out is -1, expected greater than"),
     ],
@@ -181,6 +190,49 @@ def test_a_description_that_cannot_be_is_refused(
     with pytest.raises(ModelFileError) as caught:
         classifier.load(rewritten(path, {}, changes))
     assert str(caught.value).startswith(f"{path}: its description is not that of a network ({said}")
+
+
+def test_a_network_that_is_larger_than_its_file_is_refused_before_it_is_made(path: Path) -> None:
+    changes: dict[str, object] = {
+        "network": "tutorial",
+        "image_size": [450, 450],
+    }  # 3.3 GB, once drawn
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        ModelFileError, match=r"fc1.weight is float32 .*, expected float32 \(256, 3182"
+    ):
+        classifier.load(rewritten(path, {}, changes))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 500_000  # KiB
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"network": "other"}, "network is 'other', expected one of: compact, deep, tutorial"),
+        (
+            {"network": "compact", "image_size": [9, 28]},
+            "network 'compact' needs images of 11 x 11 pixels or more",
+        ),
+    ],
+)
+def test_what_no_network_is_for_is_told_by_the_file(
+    path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ModelFileError) as caught:
+        classifier.load(rewritten(path, {}, changes))
+    assert str(caught.value).startswith(f"{path}: {said}")
+
+
+def test_a_network_of_more_weights_than_there_is_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = {"SC_PHYS_PAGES": 100, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    with pytest.raises(
+        NetworkError, match=r"'compact' for images of 28 x 28 has weights of 0\.0 GB"
+    ):
+        networks.build("compact", (28, 28), 10)
 
 
 @pytest.mark.parametrize("place", ["weights", "description"])

@@ -50,10 +50,22 @@ def described(names: object, size: tuple[int, int]) -> str:
 
 
 def write_network(
-    path: Path, names: object = CLASS_NAMES, size: tuple[int, int] = (28, 28)
+    path: Path,
+    names: object = CLASS_NAMES,
+    size: tuple[int, int] = (28, 28),
+    value: float | None = None,
 ) -> None:
-    """A network of one layer, in the form in which the stage `export` writes one."""
+    """A network of one layer, in the form in which the stage `export` writes one.
+
+    Args:
+        path: the file.
+        names: of its classes.
+        size: of its images.
+        value: of all weights; None draws them.
+    """
     weights = np.random.default_rng(0).normal(0, 0.001, (size[0] * size[1], len(CLASS_NAMES)))
+    if value is not None:
+        weights = np.full_like(weights, value)
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT),
@@ -339,6 +351,24 @@ def test_a_network_whose_names_do_not_fit_is_said(tmp_path: Path) -> None:
     write_network(tmp_path / "x.onnx", names=["no", "one"])
     with pytest.raises(DrawError, match="3 logits and 2 class names"):
         Network(tmp_path / "x.onnx")
+
+
+def test_a_network_of_no_numbers_is_said(tmp_path: Path) -> None:
+    write_network(tmp_path / "digits.onnx", value=np.nan)
+    with pytest.raises(DrawError, match="answers with numbers that are not finite"):
+        Network(tmp_path / "digits.onnx")
+
+
+def test_an_answer_of_no_numbers_is_said_to_the_page(tmp_path: Path) -> None:
+    write_network(
+        tmp_path / "digits.onnx", value=3e38
+    )  # nothing at all comes to 0, as at the start
+    with Server(0, Network(tmp_path / "digits.onnx")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, _, content = send(server, "POST", "/read", drawn("7").tobytes(), **WHOLE)
+        server.shutdown()
+    assert status == 422
+    assert json.loads(content) == {"error": "the network answers with numbers that are not finite"}
 
 
 def test_jittor_is_not_started() -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,17 @@ def digest_of_all(folder: Path) -> str:
     files = sorted(folder.glob("*.png"))
     assert len(files) == 8
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def test_no_backend_that_is_asked_for_keeps_a_program_from_starting() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.tools.sweep", "--help"],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "MPLBACKEND": "nonsense"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:

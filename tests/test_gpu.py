@@ -11,7 +11,8 @@ import pytest
 
 from stages.shared import params
 from stages.shared.network import cuda
-from stages.tools import gpu
+from stages.shared.program import UserError
+from stages.tools import gpu, trial
 from tests.conftest import Repository
 
 
@@ -46,6 +47,15 @@ def test_a_card_that_computes_something_else_is_an_error() -> None:
         (line,) = gpu.faults([row(), row(network="deep", logits_differ_by=wrong)])
         assert line.startswith("deep: logits differ by ")
         assert line.endswith(", expected 0.001")
+
+
+def test_a_request_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "request").write_text("{")
+    monkeypatch.setattr("sys.argv", ["trial", str(tmp_path / "request")])
+    with pytest.raises(UserError, match=f"{tmp_path}/request: not a request of `gpu`"):
+        trial.main()
 
 
 def test_each_network_is_tried_with_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda mine: (mine / "square/\x1b[2J\nerror: 3.txt").touch(),
         r"square/\x1b[2J\nerror: 3.txt: expected nothing but pictures: .png, ",
     ),
+    "a class that a page would take for code": (
+        lambda mine: (mine / "star").rename(mine / "<star"),
+        "mine/<star: a class, expected a name of printable letters without <",
+    ),
     "a text": (
         lambda mine: (mine / "square/notes.txt").touch(),
         "square/notes.txt: expected nothing but pictures: .png, ",

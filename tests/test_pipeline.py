@@ -161,6 +161,14 @@ def test_the_first_source_is_a_folder_or_the_run_stops_in_words(
     assert (finished.path / "models/digits.safetensors").exists()
 
 
+@pytest.mark.parametrize("first", [".", "data", "data/raw", "models", "../"])
+def test_the_first_source_is_apart_from_what_stages_write(finished: Repository, first: str) -> None:
+    """DVC refuses these before any stage runs, and names no key; who asks `check` learns it."""
+    finished.set(download__sources=[first])
+    said = finished.run("python", "-m", "stages.check", check=False).stderr
+    assert f"download.sources.0 is '{first}', expected a folder apart from " in said
+
+
 def test_a_pipe_among_the_own_images_holds_nobody_up(finished: Repository, tmp_path: Path) -> None:
     own = tmp_path / "own"  # beside the repository, which lies in the same folder
     own.mkdir()

@@ -116,6 +116,17 @@ def test_idx_images_of_the_networks_size_are_taken_as_they_are(tmp_path: Path, m
     assert not wrong
 
 
+def test_idx_images_without_number_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    """As gzip's 17 MB can hold 4 GB."""
+    head = np.array([4000, 1000, 1000], ">u4").tobytes()
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0\0\x08\x03" + head))
+    found, wrong = predict.fitted([tmp_path / "x.gz"], Stub.description)
+    assert not found
+    assert [str(error) for error in wrong] == [
+        f"{tmp_path / 'x.gz'}: 4,000,000,000 pixels in all, expected 250,000,000 at most"
+    ]
+
+
 def test_idx_images_of_another_size_are_fitted(tmp_path: Path) -> None:
     names = [str(digit) for digit in range(10)]
     description = Stub.description.model_copy(update={"class_names": names})

@@ -25,6 +25,7 @@ def _raise(error: BaseException) -> None:
         (UserError("a.txt: empty"), 1, "error: a.txt: empty\n"),
         (UserError("a\x1b[2J.txt: empty"), 1, "error: a\\x1b[2J.txt: empty\n"),
         (PermissionError(13, "Permission denied", "data"), 1, "data"),
+        (MemoryError(), 1, "error: there is not enough memory for this\n"),
     ],
 )
 def test_a_fault_of_the_user_is_one_line(

@@ -160,7 +160,8 @@ def started(**variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "stages.shared.network.runtime"],
         cwd=TOP,
-        env={**os.environ, **variables},
+        # Jittor sets `cc_path` where it is imported, which is here.
+        env={**{k: v for k, v in os.environ.items() if k != "cc_path"}, **variables},
         capture_output=True,
         text=True,
     )
@@ -175,6 +176,8 @@ def started(**variables: str) -> subprocess.CompletedProcess[str]:
         ("JITTOR_HOME", "{}/with space", "JITTOR_HOME is {}/with space, expected a path without"),
         ("HOME", "{}/with space", "HOME is {}/with space, expected a path without"),
         ("HOME", "", "HOME is empty, expected a folder"),
+        ("HOME", "there", "HOME is there, expected a path that begins with /"),
+        ("JITTOR_HOME", ".", "JITTOR_HOME is ., expected a path that begins with /"),
     ],
 )
 def test_a_home_that_jittor_cannot_use_is_named(
@@ -189,6 +192,27 @@ def test_a_home_that_jittor_cannot_use_is_named(
     # DVC has removed what the run before has given.
     done = started(**{name: value.format(tmp_path), "DVC_STAGE": "train"})
     assert done.stderr.splitlines()[1].startswith("the results of the last commit come back by: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("OMP_NUM_THREADS", "99999", "OMP_NUM_THREADS is 99999, expected 1024 at most"),
+        ("OMP_NUM_THREADS", "9" * 5000, "OMP_NUM_THREADS is 9999999999, expected 1024 at most"),
+        ("cc_path", "/nowhere", "try without cc_path in the environment"),
+        ("log_v", "much", "try without log_v in the environment"),
+    ],
+)
+def test_a_variable_that_keeps_jittor_from_starting_is_named(
+    name: str, value: str, said: str
+) -> None:
+    """What is built already is not at fault, and to remove it would cost minutes."""
+    done = started(**{name: value})
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert said in last
+    assert "remove" not in last
 
 
 def test_a_home_that_was_given_once_is_not_remembered(

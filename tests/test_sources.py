@@ -277,6 +277,17 @@ def test_a_failing_server_is_named_and_the_next_is_asked(
         assert len(mirror.asked) == sources.RETRIES + 2
 
 
+def test_certificates_that_are_not_there_end_one_source_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nowhere"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / NAME).write_bytes(CONTENT)
+    fetch(FILES, ["https://127.0.0.1:1/", str(tmp_path / "folder")], tmp_path / "raw", TIMEOUT)
+    failed, _ = capsys.readouterr().out.splitlines()
+    assert f"invalid path: {tmp_path / 'nowhere'} (REQUESTS_CA_BUNDLE" in failed
+
+
 def refused() -> str:
     """The address of a server that is not there."""
     with socket.socket() as free:

@@ -18,7 +18,7 @@ from stages.shared.network import classifier, runtime
 from stages.shared.network.classifier import Classifier
 from stages.shared.params import Augment, Train
 from stages.shared.training import loop
-from stages.shared.training.checkpoints import Checkpoints
+from stages.shared.training.checkpoints import CheckpointError, Checkpoints
 from stages.shared.training.events import Epoch, Event, Resumed, Step
 from stages.shared.training.loop import TrainingError
 from stages.shared.training.state import State
@@ -161,6 +161,42 @@ def test_the_loss_still_falls_after_resuming(tmp_path: Path) -> None:
     _, told = trained(settings, checkpoints)
     epochs = [event.loss for event in told if isinstance(event, Epoch)]
     assert epochs[2] < epochs[1] < epochs[0]
+
+
+@pytest.mark.parametrize(
+    ("without", "rest", "said"),
+    [
+        ("network/bn.bias", {}, "its network: lacks bn.bias"),
+        ("kept/fc1.bias", {}, "its best: lacks fc1.bias"),
+        ("optimizer/values.0", {}, "its optimizer: lacks values.0"),
+        ("", {"optimizer_steps": None}, "KeyError('optimizer_steps')"),
+        ("", {"best": 3}, "TypeError("),
+        ("", {"events": [["Nothing", {}]]}, "KeyError('Nothing')"),
+    ],
+)
+def test_a_checkpoint_that_is_whole_and_of_another_network_is_set_aside(
+    tmp_path: Path, without: str, rest: dict[str, object], said: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path, "run")
+    _, events = begin(SETTINGS.model_copy(update={"epochs": 2}), checkpoints)
+    next(event for event in events if isinstance(event, Epoch))
+    next(events)  # the checkpoint is there
+    saved = checkpoints.load()
+    assert saved
+    arrays, progress = saved
+    progress |= rest
+    checkpoints.save(
+        {name: array for name, array in arrays.items() if name != without},
+        {key: value for key, value in progress.items() if value is not None},
+    )
+    with pytest.raises(CheckpointError) as caught:
+        trained(SETTINGS, checkpoints)
+    aside = checkpoints.path.with_suffix(".damaged")
+    start = f"{checkpoints.path}: not a checkpoint of this network ({said}"
+    assert str(caught.value).startswith(start)
+    assert f"it is {aside} now, and the next run starts anew" in str(caught.value)
+    assert aside.exists()
+    assert not any(isinstance(event, Resumed) for event in trained(SETTINGS, checkpoints)[1])
 
 
 @pytest.mark.parametrize(

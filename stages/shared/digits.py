@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.shared.files import naming, shortened, shown
+from stages.shared.params import NAMEABLE, is_class_name
 from stages.shared.program import UserError
 
 Images = NDArray[np.uint8]
@@ -179,7 +180,8 @@ def load_class_names(folder: Path) -> list[str]:
         folder: where `decode` wrote them.
 
     Raises:
-        DigitsError: the file is missing or does not hold a list of names that differ.
+        DigitsError: the file is missing or does not hold a list of names that differ, and that
+            classes can have.
     """
     path = folder / CLASS_NAMES
     try:
@@ -195,6 +197,9 @@ def load_class_names(folder: Path) -> list[str]:
         raise DigitsError(
             f"{path}: found {shown(names)}, expected a list of 2 to 256 names that differ"
         )
+    for name in names:
+        if not is_class_name(name):
+            raise DigitsError(f"{path}: found {shown(name)}, expected names of {NAMEABLE}")
     return names
 
 

@@ -60,6 +60,18 @@ def read(path: Path) -> npt.NDArray[np.generic]:
     return flat.astype(stored.newbyteorder("="), copy=False).reshape(shape)
 
 
+def header(path: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    """The element type and the shape of what an IDX file holds, as its header says.
+
+    Raises:
+        IdxError: the header is wrong.
+        OSError: the file cannot be read at all.
+    """
+    with _opened(path) as stream:
+        stored, shape = _read_header(stream, path)
+    return stored.newbyteorder("="), shape
+
+
 def promised_size(head: bytes, path: Path) -> int | None:
     """How many bytes a plain IDX file has, as its header says.
 

@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from stages.shared.digits import LONGEST
 from stages.shared.files import Record, RecordError, from_json, listed, replacing, shortened
+from stages.shared.params import ClassName
 from stages.shared.program import UserError
 
 PATH = Path("models/digits.safetensors")
@@ -28,6 +30,12 @@ PRETRAINED = Path("models/fast.safetensors")  # of the recipe `fast`; Git holds 
 _Side = Annotated[int, Field(ge=1, le=LONGEST)]  # pixels
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def _check_differ(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("names", "Input should be names that differ")
+    return names
 
 
 class ModelFileError(UserError):
@@ -52,7 +60,9 @@ class Description(Record):
     format: Literal["digits-3"] = "digits-3"
     network: str
     image_size: tuple[_Side, _Side]
-    class_names: list[str] = Field(min_length=2, max_length=256)
+    class_names: Annotated[list[ClassName], AfterValidator(_check_differ)] = Field(
+        min_length=2, max_length=256
+    )
     mean: float = Field(ge=0, le=1)
     std: float = Field(gt=0, le=1)
     held_out: int = Field(ge=0)

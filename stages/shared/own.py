@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stages.shared import digits, idx
 from stages.shared.datasets import IDX_FILES
 from stages.shared.files import GzipError, inflated
+from stages.shared.params import NAMEABLE, is_class_name
 from stages.shared.program import UserError, in_a_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -50,7 +51,7 @@ def pictures(source: str) -> Pictures | None:
 
     Raises:
         OwnError: a class has no picture or holds something else, a picture is in no class, none is
-            left for the test, or a name is not UTF-8.
+            left for the test, or a name is not UTF-8 or holds what no class may be called by.
         OSError: a folder cannot be read.
     """
     folder = Path(source)
@@ -78,6 +79,8 @@ def pictures(source: str) -> Pictures | None:
             name.encode()
         except UnicodeEncodeError:
             raise OwnError(f"{folder / name}: expected a name in UTF-8") from None
+        if not is_class_name(name):
+            raise OwnError(f"{folder / name}: a class, expected a name of {NAMEABLE}")
     if len(names) < 2:
         raise OwnError(f"{folder}: {len(names)} folder with pictures, expected one for each class")
     if not test:

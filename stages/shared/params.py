@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
@@ -35,6 +36,26 @@ Number = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(min_length=1, max_length=2000)]
 Device = Literal["cpu", "cuda"]
+
+NAMEABLE = "printable letters without <"  # what the name of a class may consist of
+
+
+def is_class_name(name: str) -> bool:
+    """Whether a class can have this name in tables, figures and pages.
+
+    A line's end would break a table, and the pages of `dvc plots` carry names within a script, in
+    which a `<` could begin code.
+    """
+    return name.isprintable() and "<" not in name
+
+
+def _check_class_name(name: str) -> str:
+    if not is_class_name(name):
+        raise PydanticCustomError("class_name", "Input should be {what}", {"what": NAMEABLE})
+    return name
+
+
+ClassName = Annotated[Name, AfterValidator(_check_class_name)]
 
 
 # More of them Jittor's pooling cannot take on a GPU: CUDA counts no further in that direction.
@@ -64,7 +85,7 @@ class Decode(Record):
     """What the decoded arrays must hold."""
 
     num_classes: int = Field(ge=2, le=256)
-    class_names: list[Name]
+    class_names: list[ClassName]
 
     @model_validator(mode="after")
     def _names_fit(self) -> Decode:

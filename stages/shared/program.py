@@ -31,8 +31,8 @@ def run(main: Callable[[], None]) -> None:
         main: the entry point of a stage or a tool.
 
     Raises:
-        SystemExit: 1 after a `UserError` or an `OSError`, with its text on standard error.
-            Any other exception is a bug and keeps its traceback.
+        SystemExit: 1 after a `UserError` or an `OSError`, with its text on standard error, and
+            where memory runs out. Any other exception is a bug and keeps its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # else closed, or a notebook's
@@ -45,6 +45,9 @@ def run(main: Callable[[], None]) -> None:
             sys.stdout.flush()
     except (UserError, OSError) as error:
         print(last_words(_named(error)), file=sys.stderr)
+        raise SystemExit(1) from None
+    except MemoryError:
+        print(last_words(MemoryError("there is not enough memory for this")), file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -119,3 +122,6 @@ def is_ours() -> bool:
 # takes milliseconds to import, pathlib say, is not imported above.
 if is_ours():
     signal.signal(signal.SIGINT, _stop)
+    # No program here opens a window. One for which matplotlib is told a name that it does not know
+    # would not even start.
+    os.environ["MPLBACKEND"] = "agg"

@@ -178,6 +178,13 @@ def _copy_from_web(base: str, name: str, sink: _Bounded, timeout: float, bar: _B
             if error.response is None or error.response.status_code not in _ABSENT:
                 raise
             answer = str(error)
+        except requests.RequestException:
+            raise
+        except OSError as error:
+            if error.errno:  # of the disk that is written to
+                raise
+            # Of a file of certificates that is not there, which these variables name.
+            raise SourceError(f"{error} (REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE)") from None
         else:
             return
     raise SourceError(answer)

@@ -61,7 +61,7 @@ _HEADERS = {
 
 
 class DrawError(UserError):
-    """No network to read with, or no port to answer at."""
+    """No network to read with, or none that answers, or no port to answer at."""
 
 
 class Network:
@@ -105,11 +105,16 @@ class Network:
 
         Returns:
             float64 (N, num_classes), from 0 to 1 and 1 in sum.
+
+        Raises:
+            DrawError: the network gives something else.
         """
         (logits,) = self._session.run(["logits"], {"images": images})
         names = self.description.class_names
         if logits.shape != (len(images), len(names)):
-            raise ValueError(f"{logits.shape[-1]} logits and {len(names)} class names")
+            raise DrawError(f"{logits.shape[-1]} logits and {len(names)} class names")
+        if not np.isfinite(logits).all():
+            raise DrawError("the network answers with numbers that are not finite")
         return np.asarray(softmax(logits.astype(np.float64), axis=1))
 
     def about(self) -> dict[str, Any]:
@@ -233,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         grey = np.frombuffer(body, np.uint8).reshape(SIDE, SIDE)
         try:
             found = self.server.network.read(grey)
-        except PictureError as error:
+        except (PictureError, DrawError) as error:
             self.send_error(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
             return
         self._answer_json(HTTPStatus.OK, found)
@@ -276,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer_json(code, {"error": message or explain or HTTPStatus(code).phrase})
 
     def _answer_json(self, status: int, content: dict[str, Any]) -> None:
-        self._answer(status, "application/json", json.dumps(content).encode())
+        self._answer(status, "application/json", json.dumps(content, allow_nan=False).encode())
 
     def _answer(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)

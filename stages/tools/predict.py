@@ -13,6 +13,7 @@ from stages.shared.program import UserError, in_a_line, run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import json
+import math
 import signal
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from rich.text import Text
 from scipy.special import softmax
 
 from stages.shared import idx, model_file
+from stages.shared.files import shortened
 from stages.shared.model_file import Description
 from stages.shared.report import style
 from stages.shared.scoring import percent
@@ -39,6 +41,7 @@ from stages.tools.reading.digits import Digit
 if TYPE_CHECKING:
     from stages.shared.network.classifier import Classifier
 
+_MOST_PIXELS = 250_000_000  # of an IDX file, which is read whole; MNIST's largest has 47 million
 _MOST_ERRORS = 20  # that are said, of all that is wrong with the files
 _UNSURE = "unsure: not a digit, or not a clear one"
 
@@ -189,7 +192,7 @@ def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
 
     Raises:
         PictureError: the file is no picture, IDX of something else than uint8 images, or an image
-            has too many pixels.
+            or all of them together have too many pixels.
         idx.IdxError: the file begins as IDX does, but is damaged.
         OSError: the file cannot be read at all.
     """
@@ -202,13 +205,18 @@ def load(path: Path) -> tuple[NDArray[np.uint8], bool]:
     # Three zeros begin a picture of another kind (AVIF, JPEG 2000): IDX has no such type.
     if head[:2] not in (b"\0\0", b"\x1f\x8b") or head == b"\0\0\0":
         return pictures.load(path)[None], False
-    array = idx.read(path)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or not array.size:
+    dtype, shape = idx.header(path)
+    if dtype != np.uint8 or len(shape) not in (2, 3) or not math.prod(shape):
         raise PictureError(
-            f"{path}: {array.dtype} {array.shape}, expected images: uint8 of (N, H, W) or (H, W)"
+            f"{path}: {dtype} {shortened(str(shape))}, expected images: uint8 of (N, H, W) or"
+            " (H, W)"
         )
-    pictures.check_size(str(path), array.shape[-1], array.shape[-2])
-    return array.astype(np.uint8, copy=False).reshape(-1, *array.shape[-2:]), True
+    pictures.check_size(str(path), shape[-1], shape[-2])
+    if math.prod(shape) > _MOST_PIXELS:
+        raise PictureError(
+            f"{path}: {math.prod(shape):,} pixels in all, expected {_MOST_PIXELS:,} at most"
+        )
+    return idx.read(path).astype(np.uint8, copy=False).reshape(-1, *shape[-2:]), True
 
 
 def check_target(target: Path, files: list[Path]) -> None:

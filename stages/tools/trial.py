@@ -6,11 +6,11 @@ data/npy; writes the trained network, logits of a given one, and a JSON file of 
 
 from __future__ import annotations
 
-from stages.shared.program import run
+from stages.shared.program import UserError, run
 
 # isort: split
+import argparse
 import hashlib
-import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from stages.shared import digits
 from stages.shared.digits import Digits
-from stages.shared.files import Record, from_json
+from stages.shared.files import Record, RecordError, from_json
 from stages.shared.network import device
 from stages.shared.params import Train
 
@@ -112,7 +112,13 @@ def attempt(request: Request) -> Result:
 
 
 def main() -> None:
-    request = from_json(Request, Path(sys.argv[1]).read_text("utf-8"))
+    parser = argparse.ArgumentParser(prog="python -m stages.tools.trial", description=__doc__)
+    parser.add_argument("request", metavar="REQUEST", type=Path)
+    path = parser.parse_args().request
+    try:
+        request = from_json(Request, path.read_text("utf-8"))
+    except RecordError as error:
+        raise UserError(f"{path}: not a request of `gpu` ({error})") from None
     device.select(request.train.device)
     result = attempt(request)
     Path(request.out).with_suffix(".json").write_text(result.model_dump_json(), "utf-8")

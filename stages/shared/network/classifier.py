@@ -14,7 +14,7 @@ from stages.shared import digits, model_file
 from stages.shared.digits import Digits, Indices
 from stages.shared.model_file import Description, ModelFileError
 from stages.shared.network import networks, runtime
-from stages.shared.network.networks import Network
+from stages.shared.network.networks import Network, NetworkError
 from stages.shared.network.runtime import jt
 from stages.shared.params import Train
 from stages.shared.program import UserError
@@ -116,16 +116,24 @@ def build(description: Description) -> Classifier:
         NetworkError: there is no such network, or the images are too small for it.
     """
     with jt.flag_scope(use_cuda=0):
-        network = networks.build(
-            description.network, description.image_size, len(description.class_names)
-        )
+        network = _described(description)
         jt.sync_all()  # drawn now: later the device would be another
     return Classifier(network, description)
+
+
+def _described(description: Description) -> Network:
+    """A network whose weights have shapes, but are not drawn before something reads them."""
+    return networks.build(description.network, description.image_size, len(description.class_names))
 
 
 def state(network: Network) -> dict[str, NDArray[np.float32]]:
     """Copy the parameters and running statistics of a network, by name."""
     return {name: var.numpy() for name, var in network.state_dict().items()}
+
+
+def shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's parameters and running statistics, by name."""
+    return {name: tuple(var.shape) for name, var in network.state_dict().items()}
 
 
 def load_state(network: Network, arrays: Mapping[str, NDArray[Any]], origin: str) -> None:
@@ -141,8 +149,8 @@ def load_state(network: Network, arrays: Mapping[str, NDArray[Any]], origin: str
     Raises:
         ModelFileError: as `model_file.check` says, or a variance is negative.
     """
+    model_file.check(origin, arrays, shapes(network))
     own = network.state_dict()
-    model_file.check(origin, arrays, {name: tuple(var.shape) for name, var in own.items()})
     for name in own:
         if name.endswith("running_var") and arrays[name].min() < 0:
             least = arrays[name].min()
@@ -160,11 +168,14 @@ def load(path: Path) -> Classifier:
     """Read a classifier that `save` wrote, and check every name and shape of its arrays.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not one of ours, or holds other arrays than
-            its network has.
-        NetworkError: it is of a network that is not known here.
+        ModelFileError: the file is missing, damaged, not one of ours, of a network that is not
+            known here, or holds other arrays than its network has.
     """
     arrays, description = model_file.load(path)
-    classifier = build(description)
-    load_state(classifier.network, arrays, str(path))
-    return classifier
+    try:
+        # Not drawn: a description can speak of more weights than there is memory for.
+        network = _described(description)
+    except NetworkError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    load_state(network, arrays, str(path))
+    return Classifier(network, description)

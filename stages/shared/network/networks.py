@@ -10,6 +10,7 @@ write a function that lists its layers, enter it in `NETWORKS`, and add its key 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -156,7 +157,8 @@ def build(name: str, image_size: tuple[int, int], num_classes: int) -> Network:
         num_classes: how many logits an image gets.
 
     Raises:
-        NetworkError: there is no such network, or the images are too small for it.
+        NetworkError: there is no such network, the images are too small for it, or its weights are
+            more than the memory of this machine.
     """
     if name not in NETWORKS:
         raise NetworkError(f"network is {name!r}, expected one of: {', '.join(sorted(NETWORKS))}")
@@ -166,7 +168,15 @@ def build(name: str, image_size: tuple[int, int], num_classes: int) -> Network:
             f"network {name!r} needs images of {entry.smallest} x {entry.smallest} pixels or more,"
             f" found {image_size[0]} x {image_size[1]}"
         )
-    return Network(entry.layers(image_size, num_classes))
+    network = Network(entry.layers(image_size, num_classes))
+    needed = 4 * sum(math.prod(var.shape) for var in network.state_dict().values())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise NetworkError(
+            f"network {name!r} for images of {image_size[0]} x {image_size[1]} has weights of"
+            f" {needed / 1e9:.1f} GB, expected fewer than the {memory / 1e9:.1f} GB of memory here"
+        )
+    return network
 
 
 class Size(NamedTuple):

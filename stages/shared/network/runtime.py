@@ -47,6 +47,15 @@ if found != expected:
 """
 
 
+# Variables of Jittor's that the user has set, and that can be what keeps it from starting.
+_GIVEN = [
+    name
+    for name in ("cc_path", "cc_flags", "gdb_path", "log_v", "log_vprefix")
+    if name in os.environ
+]
+_MOST_THREADS = 1024  # OpenMP ends the process where the system gives it fewer than it asks for
+
+
 class JittorError(UserError):
     """Jittor cannot be built here, or does not work on the device."""
 
@@ -138,6 +147,10 @@ def _find_cache() -> Path:
     except RuntimeError:
         raise JittorError("HOME is not set, expected a folder that can be written") from None
     asked = os.environ.get("JITTOR_HOME")
+    for name in homes.keys() | {"JITTOR_HOME"}:
+        given = os.environ.get(name)
+        if given and not Path(given).is_absolute():  # another folder for each place it is run from
+            raise JittorError(f"{name} is {given}, expected a path that begins with /")
     homes["JITTOR_HOME"] = Path(asked or homes["HOME"]).absolute()
     for name, home in homes.items():
         cache = home / ".cache" / "jittor"
@@ -290,6 +303,9 @@ def _start() -> None:
     """Set the environment and see to it that the core is built; the import is quick then."""
     for name, value in _settings().items():
         os.environ.setdefault(name, value)
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isascii() and threads.isdigit() and int(threads[:10]) > _MOST_THREADS:
+        raise JittorError(f"OMP_NUM_THREADS is {threads[:10]}, expected {_MOST_THREADS} at most")
     cache = _find_cache()
     prefix = _avoid_spaces(cache)
     found = device.taken().cuda
@@ -353,9 +369,10 @@ def _unknown(fault: Exception) -> str:
     """The last words on what no one foresaw: nearly always a damaged file of Jittor's."""
     cache = Path(os.environ["JITTOR_HOME"], ".cache/jittor")
     said = f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}"
-    return last_words(
-        JittorError(f"Jittor cannot start ({said}); to have it built anew, remove {cache}")
-    )
+    way = f"try without {', '.join(_GIVEN)} in the environment"
+    if not _GIVEN:
+        way = f"to have it built anew, remove {cache}"
+    return last_words(JittorError(f"Jittor cannot start ({said}); {way}"))
 
 
 try:

@@ -6,6 +6,7 @@ nothing that two runs of the same pipeline differ in, so it is the same byte for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -164,5 +165,8 @@ def _share(value: float | None) -> str:
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A table of Markdown: the first column to the left, the others to the right."""
     lines = [head, ("---", *("---:" for _ in head[1:])), *rows]
-    escaped = ([in_a_line(cell).replace("|", r"\|") for cell in cells] for cells in lines)
+    # A name is no link and no code, whatever signs stand in it.
+    escaped = (
+        [re.sub(r"([\\|`[])", r"\\\1", in_a_line(cell)) for cell in cells] for cells in lines
+    )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)

@@ -16,8 +16,9 @@ from typing import Any
 
 from safetensors.numpy import save as to_bytes
 
-from stages.shared.files import remove, replacing
+from stages.shared.files import remove, replacing, shortened
 from stages.shared.model_file import Arrays, ModelFileError, digest, read
+from stages.shared.program import UserError
 
 FOLDER = Path("models/checkpoints")
 
@@ -46,6 +47,10 @@ def fingerprint(facts: dict[str, Any], files: Iterable[Path]) -> str:
             while chunk := file.read(1 << 20):
                 total.update(chunk)
     return total.hexdigest()
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is whole, and does not fit the run that it names."""
 
 
 class _DamagedError(Exception):
@@ -98,11 +103,29 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except _DamagedError:
-            aside = self.path.with_suffix(".damaged")
-            remove(aside)
-            self.path.rename(aside)
-            return aside
+            return self._aside()
         return None
+
+    def refused(self, why: Exception) -> CheckpointError:
+        """Set a checkpoint aside that is whole, and cannot be gone on from.
+
+        Args:
+            why: what was raised when it was taken up.
+
+        Returns:
+            The words for it; the next run begins anew.
+        """
+        what = shortened(str(why) if isinstance(why, UserError) else repr(why))
+        return CheckpointError(
+            f"{self.path}: not a checkpoint of this network ({what}); it is {self._aside()} now,"
+            " and the next run starts anew"
+        )
+
+    def _aside(self) -> Path:
+        aside = self.path.with_suffix(".damaged")
+        remove(aside)
+        self.path.rename(aside)
+        return aside
 
     def _read(self) -> tuple[Arrays, dict[str, Any]]:
         try:

@@ -66,13 +66,22 @@ def fit(
 
     Raises:
         TrainingError: the loss is not a finite number.
+        CheckpointError: what is kept there is of another network.
     """
     steps = settings.epochs * steps_per_epoch(len(data) - len(held_out), settings.batch_size)
     state = State(classifier, settings, steps)
     team = workers.current()
-    saved = team.broadcast(checkpoints.load() if checkpoints else None)
+    saved = checkpoints.load() if checkpoints else None
+    if checkpoints and saved:
+        try:
+            state.restore(*saved)
+        # What some other program wrote there can be anything.
+        except (UserError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise checkpoints.refused(error) from None
+    saved = team.broadcast(saved)
     if saved:
-        state.restore(*saved)
+        if not checkpoints:
+            state.restore(*saved)
         yield Resumed(state.epoch)
         yield from state.events
     while state.epoch < settings.epochs and not state.is_stale:

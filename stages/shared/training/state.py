@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from stages.shared import model_file
 from stages.shared.model_file import Arrays
 from stages.shared.network import classifier as classifiers
 from stages.shared.network import kernels
@@ -101,16 +102,24 @@ class State:
         return arrays, rest
 
     def restore(self, arrays: Arrays, rest: dict[str, Any]) -> None:
-        """Take up what `save` gave in an earlier process."""
+        """Take up what `save` gave in an earlier process.
+
+        Raises:
+            ModelFileError: the arrays are not those of this network.
+            LookupError, TypeError, ValueError, AttributeError: the rest is not what `save` gave.
+        """
         network = self.classifier.network
-        classifiers.load_state(network, _with_prefix("network", arrays), "the checkpoint")
+        classifiers.load_state(network, _with_prefix("network", arrays), "its network")
         if self.ema:
-            classifiers.load_state(self.ema, _with_prefix("ema", arrays), "the checkpoint")
+            classifiers.load_state(self.ema, _with_prefix("ema", arrays), "its average")
         self.kept = _with_prefix("kept", arrays)
+        model_file.check("its best", self.kept, classifiers.shapes(network))
         # The momenta alone: loading Jittor's whole optimizer state would stop the gradients of
         # the parameters, which that state holds as well.
-        momenta = self._momenta()
-        for name, array in _with_prefix("optimizer", arrays).items():
+        momenta, found = self._momenta(), _with_prefix("optimizer", arrays)
+        expected = {name: tuple(var.shape) for name, var in momenta.items()}
+        model_file.check("its optimizer", found, expected)
+        for name, array in found.items():
             momenta[name].update(jt.array(array))
         self.optimizer.n_step = rest["optimizer_steps"]
         self.step, self.epoch = rest["step"], rest["epoch"]
