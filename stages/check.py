@@ -53,7 +53,8 @@ def _check_watched(source: str) -> None:
             raise params.ParamsError(f"{said}, expected a folder apart from {written}")
     for path in folder.rglob("*"):
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise params.ParamsError(f"{said} with {path.name} in it, expected nothing but files")
+            there = shortened(str(path.relative_to(folder)))
+            raise params.ParamsError(f"{said} with {there} in it, expected nothing but files")
 
 
 def _check_unwatched(sources: list[str]) -> None:
@@ -75,18 +76,16 @@ def _check_data(everything: Params) -> None:
 
     Raises:
         params.ParamsError: no image would be left to train on.
-        own.OwnError: the pictures in the first source are no data set, or of other classes.
-        digits.DigitsError: the IDX files there hold images that are too large.
+        UserError: what the first source holds is no data set, has other classes, or its images
+            are too small for the network.
     """
     dataset, source = everything.download.dataset, everything.download.sources[0]
     if dataset != "own":
         images = datasets.DATASETS[dataset].training_images
         where = datasets.DATASETS[dataset].title
     else:
+        own.check(source, everything.train.network, everything.decode.num_classes)
         images, where = own.training_images(source), source
-        own.check_sizes(source)
-        if found := own.pictures(source):
-            own.check_classes(found.class_names, everything.decode.num_classes)
     held_out = everything.train.validation_images
     if images is not None and held_out >= images:
         raise params.ParamsError(

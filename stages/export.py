@@ -9,7 +9,7 @@ from stages.shared.program import run
 
 # isort: split
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
-from stages.shared import digits, interchange, model_file, params
+from stages.shared import digits, graph_file, interchange, model_file, params
 from stages.shared.files import replacing
 from stages.shared.network import classifier, runtime
 
@@ -19,13 +19,13 @@ def main() -> None:
     runtime.use("cpu")
     trained = classifier.load(model_file.PATH)
     images = digits.load(digits.FOLDER, "test").images
-    content = interchange.model(trained).SerializeToString(deterministic=True)
+    content = graph_file.to_bytes(interchange.model(trained))
     expected = trained.logits(images, settings.batch_size)
     difference = interchange.check(content, images, expected, settings.batch_size)
-    with replacing(interchange.PATH) as part:
+    with replacing(graph_file.PATH) as part:
         part.write_bytes(content)
     print(
-        f"{interchange.PATH}: {len(images):,} test images, the same labels,"
+        f"{graph_file.PATH}: {len(images):,} test images, the same labels,"
         f" logits to {difference:.1e}"
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import check, decode
+from stages import decode
 from stages.shared import datasets, digits, idx
 from stages.shared.program import UserError
 
@@ -131,26 +130,6 @@ def test_one_bad_file_is_named_and_nothing_is_written(
     assert "\n" not in str(caught.value)
     assert names(npy) == sorted(old)
     assert all((npy / name).read_bytes() == content for name, content in old.items())
-
-
-@pytest.mark.parametrize("name", [IMAGES, TEST_IMAGES])
-@pytest.mark.parametrize("zipped", [False, True])
-def test_a_side_that_no_network_takes_is_refused_before_anything_is_fetched(
-    raw: Path, monkeypatch: pytest.MonkeyPatch, name: str, zipped: bool
-) -> None:
-    monkeypatch.chdir(raw.parent)
-    text = (Path(__file__).parents[1] / "params.yaml").read_text()
-    own = f"dataset: own\n  sources: [{raw}]\n\ndecode:"
-    Path("params.yaml").write_text(
-        re.sub(r"(?s)dataset: mnist.*?\ndecode:", own, text).replace("images: 5000", "images: 2")
-    )
-    check.main()
-    idx.write(raw / name, zeros(7, 1025, 1))
-    if zipped:
-        (raw / f"{name}.gz").write_bytes(gzip.compress((raw / name).read_bytes()))
-        (raw / name).unlink()
-    with pytest.raises(UserError, match=f"{name}.*: images of 1025 x 1 pixels, expected 1024 at"):
-        check.main()
 
 
 def test_all_that_is_missing_is_named_at_once(raw: Path, tmp_path: Path) -> None:

@@ -234,8 +234,8 @@ def test_classes_have_the_users_names_or_the_data_sets_or_numbers() -> None:
         ('["a"]', "found ['a'], expected a list of 2 to 256 names that differ"),
         ('["a", "b", "a"]', "expected a list of 2 to 256 names that differ"),
         (f"[{', '.join(f'{n}' for n in range(5000))}]", "expected a list of names"),
-        ('["a", "<b"]', "found '<b', expected names of printable letters without <"),
-        ('["a", "b\\n"]', "found 'b\\n', expected names of printable letters without <"),
+        ('["a", "<b"]', "found '<b', expected names of 1 to 40 printable letters without <"),
+        ('["a", "b\\n"]', "found 'b\\n', expected names of 1 to 40 printable letters without <"),
     ],
 )
 def test_names_that_cannot_be_read_are_told(tmp_path: Path, text: str | None, said: str) -> None:

@@ -11,19 +11,23 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+import psutil
 import pytest
 import yaml
 from onnx import helper, numpy_helper
 from PIL import Image, ImageDraw
 
+from stages.shared import graph_file
+from stages.shared.graph_file import GraphFileError
 from stages.shared.model_file import Description
 from stages.tools import draw, predict
 from stages.tools.draw import SIDE, DrawError, Network, Server
@@ -70,7 +74,7 @@ def write_network(
         [
             helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT),
             helper.make_node("Flatten", ["cast"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
         ],
         "one_layer",
         [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *size])],
@@ -80,7 +84,7 @@ def write_network(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"description": described(names, size)})
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(graph_file.to_bytes(model))
 
 
 def drawn(digit: str) -> np.ndarray:
@@ -143,14 +147,10 @@ def test_a_drawing_is_read_as_predict_reads_the_same_picture(
     found = json.loads(content)
     assert status == 200
     np.testing.assert_array_equal(found["image"], picture.digit.pixels)
-    session = onnxruntime.InferenceSession(_path(server), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(server.network._path)
     (logits,) = session.run(["logits"], {"images": picture.digit.pixels[None]})[0]
     expected = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(found["probabilities"], expected, rtol=1e-5)
-
-
-def _path(server: Server) -> str:
-    return str(server.network._session._model_path)
 
 
 def test_the_page_learns_what_its_network_is(tmp_path: Path) -> None:
@@ -331,25 +331,17 @@ def test_a_port_that_cannot_be_is_said(capsys: pytest.CaptureFixture[str], port:
 
 def test_the_network_is_read_where_the_export_writes_it() -> None:
     stages = yaml.safe_load((TOP / "dvc.yaml").read_text())["stages"]
-    assert str(draw.MODEL) in stages["export"]["outs"]
+    assert str(graph_file.PATH) in stages["export"]["outs"]
 
 
 def test_a_missing_network_is_said_with_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(DrawError, match=r"x\.onnx: no such file; `make repro` makes it$"):
+    with pytest.raises(GraphFileError, match=r"x\.onnx: no such file; `make repro` makes it$"):
         Network(tmp_path / "x.onnx")
-
-
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\0" * 500])
-def test_a_damaged_network_is_said_in_a_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(DrawError, match=r"x\.onnx: not a network as `dvc repro export`") as error:
-        Network(tmp_path / "x.onnx")
-    assert "\n" not in str(error.value)
 
 
 def test_a_network_whose_names_do_not_fit_is_said(tmp_path: Path) -> None:
     write_network(tmp_path / "x.onnx", names=["no", "one"])
-    with pytest.raises(DrawError, match="3 logits and 2 class names"):
+    with pytest.raises(DrawError, match=r"x\.onnx: 3 logits, expected 2, one for each name"):
         Network(tmp_path / "x.onnx")
 
 
@@ -368,7 +360,8 @@ def test_an_answer_of_no_numbers_is_said_to_the_page(tmp_path: Path) -> None:
         status, _, content = send(server, "POST", "/read", drawn("7").tobytes(), **WHOLE)
         server.shutdown()
     assert status == 422
-    assert json.loads(content) == {"error": "the network answers with numbers that are not finite"}
+    said = json.loads(content)["error"]
+    assert said.endswith("digits.onnx: answers with numbers that are not finite")
 
 
 def test_jittor_is_not_started() -> None:
@@ -383,7 +376,7 @@ def test_jittor_is_not_started() -> None:
 def project(tmp_path: Path) -> Path:
     """A folder with the code and a network."""
     (tmp_path / "stages").symlink_to(TOP / "stages")
-    write_network(tmp_path / draw.MODEL)
+    write_network(tmp_path / graph_file.PATH)
     return tmp_path
 
 
@@ -412,6 +405,27 @@ def test_ctrl_c_ends_it_in_a_line(project: Path) -> None:
         out, err = tool.communicate(timeout=20)
     assert (out, err) == ("", "stopped\n")
     assert tool.returncode == -signal.SIGINT
+
+
+def test_connections_that_use_up_all_descriptors_cost_nothing(project: Path) -> None:
+    with command(project, "--port=0") as tool:
+        assert tool.stdout is not None
+        port = int(tool.stdout.readline().split(":")[2].partition("/")[0])
+        process = psutil.Process(tool.pid)
+        limit = process.num_fds() + 5
+        process.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
+        with ExitStack() as opened:
+            for _ in range(9):  # five wait at the port
+                opened.enter_context(socket.create_connection((draw.ADDRESS, port), timeout=20))
+            while process.num_fds() < limit:
+                time.sleep(0.01)
+            before = sum(process.cpu_times()[:2])
+            time.sleep(1)
+            assert sum(process.cpu_times()[:2]) - before < 0.5
+        connection = http.client.HTTPConnection(draw.ADDRESS, port, timeout=20)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 def test_a_port_is_free_again_at_once(project: Path) -> None:
@@ -462,7 +476,7 @@ def test_no_browser_is_opened_where_there_is_no_screen_or_none_is_wanted(
 
 
 def test_without_a_network_the_tool_says_what_to_do(project: Path) -> None:
-    (project / draw.MODEL).unlink()
+    (project / graph_file.PATH).unlink()
     with command(project) as tool:
         out, err = tool.communicate(timeout=20)
     assert (tool.returncode, out) == (1, "")

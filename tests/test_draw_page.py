@@ -19,9 +19,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.interaction import POINTER_TOUCH
 from selenium.webdriver.common.keys import Keys
 
-from stages.shared import model_file
+from stages.shared import graph_file, model_file
 from stages.tools import predict
-from stages.tools.draw import MODEL, SIDE
+from stages.tools.draw import SIDE
 from tests.chromium import NEEDED, chromium
 from tests.conftest import Repository, begin, sample
 from tests.drawing import DIGITS, Page, serving
@@ -207,7 +207,9 @@ def test_all_of_it_fits_on_a_phone(page: Page, width: int, height: int, switch: 
 
 @pytest.mark.parametrize("width", [320, 500, 700, 1000, 1600])
 def test_no_width_scrolls_sideways_or_hides_a_name(page: Page, tmp_path: Path, width: int) -> None:
-    write_network(tmp_path / MODEL, ["T-shirt or top", "Ankle boot", "Schnürstiefel-Überschuh"])
+    write_network(
+        tmp_path / graph_file.PATH, ["T-shirt or top", "Ankle boot", "Schnürstiefel-Überschuh"]
+    )
     (tmp_path / "stages").symlink_to(TOP / "stages")
     with serving(tmp_path) as url:
         page.resize(width, 700)

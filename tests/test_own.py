@@ -22,7 +22,7 @@ CLASSES = ["circle", "square", "star"]
 PARTS = ("train/", "test/")
 
 
-def paint(path: Path, seed: int, size: tuple[int, int] = (9, 7)) -> np.ndarray:
+def paint(path: Path, seed: int, size: tuple[int, int] = (9, 8)) -> np.ndarray:
     """Write a picture of that height and width, and give its pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +110,13 @@ def test_names_in_the_parameters_come_first(mine: Path) -> None:
 
 
 def test_colour_and_transparency_become_grey_on_white(mine: Path) -> None:
-    ink = np.zeros((9, 7, 4), np.uint8)
+    ink = np.zeros((9, 8, 4), np.uint8)
     ink[4, 3] = [255, 0, 0, 255]
     Image.fromarray(ink, "RGBA").save(mine / "circle/0.png")
     download.main()
     grey = idx.read(datasets.RAW / datasets.IDX_FILES[0])[0]
     assert grey[4, 3] == 76  # of red, by ITU-R 601
-    assert (np.delete(grey.ravel(), 4 * 7 + 3) == 255).all()
+    assert (np.delete(grey.ravel(), 4 * 8 + 3) == 255).all()
 
 
 def remove(*paths: Path) -> None:
@@ -131,15 +131,15 @@ def flatten(mine: Path) -> None:
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "other size": (
-        lambda mine: paint(mine / "square/3.png", 0, (9, 8)),
-        "square/3.png: 9 x 8 pixels, expected 9 x 7 as mine/circle/0.png has",
+        lambda mine: paint(mine / "square/3.png", 0, (9, 7)),
+        "square/3.png: 9 x 7 pixels, expected 9 x 8 as mine/circle/0.png has",
     ),
     "no picture": (
         lambda mine: (mine / "square/3.png").write_text("<html>"),
         "square/3.png: not a whole picture",
     ),
     "another format": (
-        lambda mine: Image.new("L", (7, 9)).save(mine / "square/3.png", format="EPS"),
+        lambda mine: Image.new("L", (8, 9)).save(mine / "square/3.png", format="EPS"),
         "square/3.png: not a whole picture",
     ),
     "cut short": (
@@ -147,13 +147,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "square/3.png: not a whole picture",
     ),
     "a camera's marks, cut short": (
-        lambda mine: Image.new("L", (7, 9)).save(
+        lambda mine: Image.new("L", (8, 9)).save(
             mine / "square/3.png", format="WEBP", exif=b"Exif\0\0II*\0"
         ),
         "square/3.png: not a whole picture",
     ),
     "16 bits": (
-        lambda mine: Image.fromarray(np.zeros((9, 7), np.uint16)).save(mine / "square/3.png"),
+        lambda mine: Image.fromarray(np.zeros((9, 8), np.uint16)).save(mine / "square/3.png"),
         "square/3.png: pixels of the kind I;16, expected 8 bits each",
     ),
     "too large": (
@@ -166,7 +166,23 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a class that a page would take for code": (
         lambda mine: (mine / "star").rename(mine / "<star"),
-        "mine/<star: a class, expected a name of printable letters without <",
+        "mine/<star: a class, expected a name of 1 to 40 printable letters without <",
+    ),
+    "a name without end": (
+        lambda mine: (mine / "star").rename(mine / ("star" * 11)),
+        "mine/starstarstarstarstarstarstarstarstarstarstar: a class, expected a name of 1 to 40",
+    ),
+    "IDX beside them": (
+        lambda mine: (mine / f"{datasets.IDX_FILES[3]}.gz").touch(),
+        "mine: holds IDX files and pictures in circle, expected either",
+    ),
+    "nothing to test": (
+        lambda mine: [shutil.move(mine, "all"), shutil.copytree("all", mine / "train")],
+        "mine: a folder train alone, expected train and test",
+    ),
+    "more classes than a label can tell": (
+        lambda mine: [paint(mine / f"{n}/1.png", n) for n in range(254)],
+        "mine: folders of 257 class(es), expected of 2 to 256",
     ),
     "a text": (
         lambda mine: (mine / "square/notes.txt").touch(),
@@ -191,7 +207,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "one class": (
         lambda mine: remove(mine / "square", mine / "star"),
-        "mine: 1 folder with pictures, expected one for each class",
+        "mine: folders of 1 class(es), expected of 2 to 256",
     ),
     "a class to test alone": (
         lambda mine: [
@@ -226,14 +242,101 @@ def test_other_classes_than_the_parameters_say_are_told_at_once(mine: Path) -> N
     assert mine.exists()
 
 
-def write_idx(mine: Path, zipped: bool) -> None:
+def test_folders_that_are_numbers_are_sorted_as_numbers(mine: Path) -> None:
     shutil.rmtree(mine)
+    for number in range(12):
+        paint(mine / f"{number}/1.png", number)
+    paint(mine / "0/7.png", 0)
+    for index in range(7):
+        paint(mine / f"0/{index}.png", 0)
+    found = own.pictures("mine")
+    assert found is not None
+    assert found.class_names == [str(number) for number in range(12)]
+    (mine / "x").mkdir()
+    paint(mine / "x/1.png", 0)
+    found = own.pictures("mine")
+    assert found is not None
+    assert found.class_names[:3] == ["0", "1", "10"]
+
+
+def write_idx(mine: Path, zipped: bool, **arrays: np.ndarray) -> None:
+    """50 images to train on and 7 to test with, in place of what is there; or others."""
+    files.remove(mine)
     mine.mkdir()
-    path = mine / datasets.IDX_FILES[1]
-    idx.write(path, np.zeros(50, np.uint8))
-    if zipped:
-        Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
+    stored = {
+        "train_images": np.zeros((50, 9, 8), np.uint8),
+        "train_labels": np.zeros(50, np.uint8),
+        "test_images": np.zeros((7, 9, 8), np.uint8),
+        "test_labels": np.zeros(7, np.uint8),
+    } | arrays
+    for name, array in zip(datasets.IDX_FILES, stored.values(), strict=True):
+        path = mine / name
+        idx.write(path, array)
+        if zipped:
+            Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+
+
+IDX_FAULTS: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "too small for the network": (
+        {
+            name: np.zeros((n, 9, 7), np.uint8)
+            for name, n in [("train_images", 50), ("test_images", 7)]
+        },
+        "9 x 7 pixels, expected 8 or more on a side, as train.network is tutorial",
+    ),
+    "too large": (
+        {"train_images": np.zeros((50, 9, 1025), np.uint8)},
+        "images of 9 x 1025 pixels, expected 1024 at most on a side",
+    ),
+    "other sizes": (
+        {"test_images": np.zeros((7, 9, 9), np.uint8)},
+        r"images of \(9, 9\), expected \(9, 8\) as in the training set",
+    ),
+    "too few labels": (
+        {"test_labels": np.zeros(6, np.uint8)},
+        "6 labels, expected one for 7 images",
+    ),
+    "a label too large": (
+        {"test_labels": np.array([0, 1, 2, 3, 2, 1, 0], np.uint8)},
+        "label 3 at index 3, expected 0 to 2",
+    ),
+    "other numbers": ({"train_labels": np.zeros(50, np.int16)}, "int16 of .*expected uint8"),
+}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("fault", IDX_FAULTS)
+def test_idx_files_that_cannot_be_trained_on_are_told_before_anything_is_removed(
+    mine: Path, fault: str, zipped: bool
+) -> None:
+    arrays, said = IDX_FAULTS[fault]
+    write_idx(mine, zipped, **arrays)
+    with pytest.raises(UserError, match=f"mine/.*{said}"):
+        check.main()
+
+
+@pytest.mark.usefixtures("mine")
+def test_pictures_too_small_for_the_network_are_told_before_anything_is_removed() -> None:
+    params(train__network="compact")
+    said = "mine/circle/0.png: 9 x 8 pixels, expected 11 or more on a side, as train.network is co"
+    with pytest.raises(UserError, match=said):
+        check.main()
+
+
+def test_idx_files_are_four_and_each_is_there_once(mine: Path) -> None:
+    write_idx(mine, zipped=False)
+    check.main()
+    name = datasets.IDX_FILES[2]
+    (mine / name).rename(mine / f"{name}.gz")
+    check.main()  # whatever it is called
+    (mine / name).touch()
+    with pytest.raises(UserError, match=f"mine: holds both {name}.gz and {name}, expected one"):
+        check.main()
+    (mine / name).unlink()
+    (mine / f"{name}.gz").unlink()
+    with pytest.raises(UserError, match=f"mine: holds neither {name}.gz nor {name}, expected all"):
+        check.main()
 
 
 def test_a_set_too_small_for_validation_is_told_before_it_is_fetched(mine: Path) -> None:

@@ -76,38 +76,42 @@ def check(folder: Path, num_classes: int, sources: Mapping[str, Path]) -> None:
             images differ in size.
     """
     arrays = {name: _mapped(folder / name) for name in ARRAYS}
-    for name, array in arrays.items():
-        ndim = 3 if "images" in name else 1
-        if array.dtype != np.uint8 or array.ndim != ndim or array.size == 0:
-            raise DigitsError(
-                f"{sources[name]}: {array.dtype} of {shortened(str(array.shape))}, "
-                f"expected uint8 of {ndim} dimensions, none of them 0"
-            )
-    for part in ("train", "test"):
-        images, labels = arrays[f"{part}-images.npy"], arrays[f"{part}-labels.npy"]
-        path = sources[f"{part}-labels.npy"]
-        if len(labels) != len(images):
-            raise DigitsError(
-                f"{path}: {len(labels)} labels, expected one for {len(images)} images"
-            )
-        _check_labels(path, labels, num_classes)
-        check_size(sources[f"{part}-images.npy"], images.shape[1:])
-    train, test = (arrays[f"{part}-images.npy"].shape[1:] for part in ("train", "test"))
-    if train != test:
-        path = sources["test-images.npy"]
-        raise DigitsError(f"{path}: images of {test}, expected {train} as in the training set")
+    check_headers({sources[name]: (array.dtype, array.shape) for name, array in arrays.items()})
+    for name in ARRAYS[1::2]:
+        check_labels(sources[name], arrays[name], num_classes)
 
 
-def check_size(path: Path, size: tuple[int, ...]) -> None:
-    """Make sure that a network can be made for images of this size.
+def check_headers(headers: Mapping[Path, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    """Make sure that four arrays can be a data set, by their types and shapes.
 
     Args:
-        path: the file of the images, for the message.
-        size: height and width in pixels.
+        headers: of the files that hold them, in the order of `ARRAYS`.
 
     Raises:
-        DigitsError: a side is longer than `LONGEST`.
+        DigitsError: as `check` says, but for the labels' own values.
     """
+    for (path, (dtype, shape)), name in zip(headers.items(), ARRAYS, strict=True):
+        ndim = 3 if "images" in name else 1
+        if dtype != np.uint8 or len(shape) != ndim or 0 in shape:
+            raise DigitsError(
+                f"{path}: {dtype} of {shortened(str(shape))}, "
+                f"expected uint8 of {ndim} dimensions, none of them 0"
+            )
+    paths, shapes = list(headers), [shape for _, shape in headers.values()]
+    for images, labels in ((0, 1), (2, 3)):
+        if shapes[labels] != shapes[images][:1]:
+            raise DigitsError(
+                f"{paths[labels]}: {shapes[labels][0]} labels, expected one for"
+                f" {shapes[images][0]} images"
+            )
+        _check_size(paths[images], shapes[images][1:])
+    train, test = shapes[0][1:], shapes[2][1:]
+    if train != test:
+        raise DigitsError(f"{paths[2]}: images of {test}, expected {train} as in the training set")
+
+
+def _check_size(path: Path, size: tuple[int, ...]) -> None:
+    """Refuse images of which a side is longer than `LONGEST`."""
     if max(size) > LONGEST:
         found = " x ".join(map(str, size))
         raise DigitsError(f"{path}: images of {found} pixels, expected {LONGEST} at most on a side")
@@ -127,16 +131,26 @@ def load(folder: Path, part: str, num_classes: int = 256) -> Digits:
     """
     path = folder / f"{part}-images.npy"
     images = _map(path, ndim=3)
-    check_size(path, images.shape[1:])
+    _check_size(path, images.shape[1:])
     path = folder / f"{part}-labels.npy"
     labels = np.asarray(_map(path, ndim=1))
     if len(images) != len(labels):
         raise DigitsError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
-    _check_labels(path, labels, num_classes)
+    check_labels(path, labels, num_classes)
     return Digits(images, labels)
 
 
-def _check_labels(path: Path, labels: Labels, num_classes: int) -> None:
+def check_labels(path: Path, labels: NDArray[Any], num_classes: int) -> None:
+    """Make sure that labels run from 0 to `num_classes` - 1.
+
+    Args:
+        path: the file that they come from, for the message.
+        labels: of any unsigned type.
+        num_classes: how many there may be.
+
+    Raises:
+        DigitsError: one is larger.
+    """
     if labels.size and labels.max() >= num_classes:
         index = int(np.argmax(labels >= num_classes))
         raise DigitsError(

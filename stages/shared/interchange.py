@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from stages.shared import graph_file
 from stages.shared.network import classifier as classifiers
 from stages.shared.network.classifier import Classifier
 from stages.shared.network.kernels import BatchNorm, Conv, Linear
 from stages.shared.network.networks import Flatten
 from stages.shared.program import UserError
 
-PATH = Path("models/digits.onnx")
 TOLERANCE = 1e-4  # the largest difference of a logit that is allowed
 OPSET = 17  # of 2022; every runtime since then reads it
 IR_VERSION = 8  # the file format that came with that opset
@@ -150,7 +149,8 @@ def check(
     difference = float(np.abs(found - expected).max())
     if others or not difference <= TOLERANCE:  # a comparison with NaN is never true
         raise ExportError(
-            f"{PATH}: in ONNX Runtime {others} of {len(images)} test images get another label"
-            f" and logits differ by {difference:.1e}, expected none and {TOLERANCE:.0e} or less"
+            f"{graph_file.PATH}: in ONNX Runtime {others} of {len(images)} test images get another"
+            f" label and logits differ by {difference:.1e}, expected none and {TOLERANCE:.0e} or"
+            " less"
         )
     return difference

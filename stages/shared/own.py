@@ -6,7 +6,7 @@ and in test/, where it matters which picture is for what.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from stages.shared import digits, idx
 from stages.shared.datasets import IDX_FILES
-from stages.shared.files import GzipError, inflated
-from stages.shared.params import NAMEABLE, is_class_name
+from stages.shared.params import MOST_CLASSES, NAMEABLE, SMALLEST, is_class_name
 from stages.shared.program import UserError, in_a_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -47,15 +46,22 @@ def pictures(source: str) -> Pictures | None:
         source: as in `download.sources`.
 
     Returns:
-        What there is, by name; None where it is no folder with folders in it, or has IDX files.
+        What there is, by name, or by number where every name is one; None where it is no folder
+        with folders in it, or has IDX files.
 
     Raises:
-        OwnError: a class has no picture or holds something else, a picture is in no class, none is
-            left for the test, or a name is not UTF-8 or holds what no class may be called by.
+        OwnError: a class has no picture or holds something else, a picture is in no class or
+            beside IDX files, none is left for the test, there are too many classes, or a name is
+            not UTF-8 or holds what no class may be called by.
         OSError: a folder cannot be read.
     """
     folder = Path(source)
-    if not folder.is_dir() or any(path.name.startswith(IDX_FILES) for path in folder.iterdir()):
+    if not folder.is_dir():
+        return None
+    if any(path.name.startswith(IDX_FILES) for path in folder.iterdir()):
+        for name in _folders(folder):
+            if _holds_pictures(folder / name):
+                raise OwnError(f"{folder}: holds IDX files and pictures in {name}, expected either")
         return None
     stray = [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
     if stray:
@@ -63,6 +69,8 @@ def pictures(source: str) -> Pictures | None:
     names = _folders(folder)
     if not names:
         return None
+    if len(names) == 1 and names[0] in _PARTS:
+        raise OwnError(f"{folder}: a folder {names[0]} alone, expected {' and '.join(_PARTS)}")
     if names == sorted(_PARTS):
         names = _folders(folder / "train")
         train, test = (_labelled(folder / part, names) for part in _PARTS)
@@ -81,8 +89,10 @@ def pictures(source: str) -> Pictures | None:
             raise OwnError(f"{folder / name}: expected a name in UTF-8") from None
         if not is_class_name(name):
             raise OwnError(f"{folder / name}: a class, expected a name of {NAMEABLE}")
-    if len(names) < 2:
-        raise OwnError(f"{folder}: {len(names)} folder with pictures, expected one for each class")
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise OwnError(
+            f"{folder}: folders of {len(names)} class(es), expected of 2 to {MOST_CLASSES}"
+        )
     if not test:
         raise OwnError(
             f"{folder}: no picture for the test, expected {EVERY} or more of a class, the last of"
@@ -143,37 +153,60 @@ def training_images(source: str) -> int | None:
     """
     if found := pictures(source):
         return len(found.train)
-    for _, head in _heads(source, IDX_FILES[1:2], 8):
-        if head[3] == 1:
-            return int.from_bytes(head[4:], "big")
+    if files := _idx_files(source):
+        return int(idx.header(files[1])[1][0])
     return None
 
 
-def check_sizes(source: str) -> None:
-    """Make sure that a network can be made for the images in a source's IDX files.
+def check(source: str, network: str, num_classes: int) -> None:
+    """Make sure that a network can be trained on what a source holds, as far as that is cheap.
+
+    Of pictures the first is opened; of IDX files the headers and the labels are read.
 
     Args:
         source: as in `download.sources`.
+        network: a key of `params.SMALLEST`.
+        num_classes: labels must run from 0 to `num_classes` - 1.
 
     Raises:
-        digits.DigitsError: they are too large, as far as a header tells.
+        OwnError: there are other classes, or the images are too small for the network.
+        digits.DigitsError, idx.IdxError: they are no data set.
+        OSError: a file cannot be read.
     """
-    for path, head in _heads(source, IDX_FILES[::2], 16):
-        if head[3] == 3:
-            digits.check_size(path, tuple(np.frombuffer(head[8:], ">u4").tolist()))
+    if found := pictures(source):
+        check_classes(found.class_names, num_classes)
+        path, size = found.train[0][0], _grey(found.train[0][0]).shape
+    elif files := _idx_files(source):
+        headers = [idx.header(path) for path in files]
+        digits.check_headers(dict(zip(files, headers, strict=True)))
+        for labels in files[1::2]:
+            digits.check_labels(labels, idx.read(labels), num_classes)
+        path, size = files[0], headers[0][1][1:]
+    else:
+        return
+    if min(size) < SMALLEST[network]:
+        raise OwnError(
+            f"{path}: {_in_words(size)} pixels, expected {SMALLEST[network]} or more on a side, as"
+            f" train.network is {network}"
+        )
 
 
-def _heads(source: str, names: Iterable[str], size: int) -> Iterator[tuple[Path, bytes]]:
-    """The first bytes of IDX files, plain or gzipped; `download` names those that are not whole."""
-    for name in names:
-        for path in (Path(source, name), Path(source, f"{name}.gz")):
-            try:
-                with path.open("rb") as file, inflated(file) as plain:
-                    head = plain.read(size)
-            except (OSError, GzipError):
-                continue
-            if len(head) == size:
-                yield path, head
+def _idx_files(source: str) -> list[Path]:
+    """The four IDX files of a folder, each plain or gzipped; none where it has none of them.
+
+    Raises:
+        OwnError: one is missing, or there twice.
+    """
+    forms = {name: (Path(source, f"{name}.gz"), Path(source, name)) for name in IDX_FILES}
+    found = {name: [path for path in either if path.exists()] for name, either in forms.items()}
+    if not any(found.values()):
+        return []
+    for name, there in found.items():
+        if not there:
+            raise OwnError(f"{source}: holds neither {name}.gz nor {name}, expected all four")
+        if len(there) > 1:
+            raise OwnError(f"{source}: holds both {name}.gz and {name}, expected one of them")
+    return [path for (path,) in found.values()]
 
 
 def _labelled(folder: Path, names: Iterable[str], first: int = 0) -> list[tuple[Path, int]]:
@@ -191,7 +224,15 @@ def _labelled(folder: Path, names: Iterable[str], first: int = 0) -> list[tuple[
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in _visible(folder) if path.is_dir())
+    """The names of the folders in a folder; numbers are sorted as such."""
+    names = sorted(path.name for path in _visible(folder) if path.is_dir())
+    if all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
+        names.sort(key=int)
+    return names
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in _visible(folder))
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -37,7 +37,13 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(min_length=1, max_length=2000)]
 Device = Literal["cpu", "cuda"]
 
-NAMEABLE = "printable letters without <"  # what the name of a class may consist of
+# The smallest images that each network can be made for: pixels of each side. Jittor's pooling wants
+# an image larger than its kernel, hence 8 and not 6.
+SMALLEST = {"tutorial": 8, "compact": 11, "deep": 20}
+
+MOST_CLASSES = 256  # a label is a byte
+NAMEABLE = "1 to 40 printable letters without <"  # what the name of a class may consist of
+_LETTERS = 40  # as many have room beside a table and a figure
 
 
 def is_class_name(name: str) -> bool:
@@ -46,7 +52,7 @@ def is_class_name(name: str) -> bool:
     A line's end would break a table, and the pages of `dvc plots` carry names within a script, in
     which a `<` could begin code.
     """
-    return name.isprintable() and "<" not in name
+    return 1 <= len(name) <= _LETTERS and name.isprintable() and "<" not in name
 
 
 def _check_class_name(name: str) -> str:
@@ -55,7 +61,7 @@ def _check_class_name(name: str) -> str:
     return name
 
 
-ClassName = Annotated[Name, AfterValidator(_check_class_name)]
+ClassName = Annotated[str, AfterValidator(_check_class_name)]
 
 
 # More of them Jittor's pooling cannot take on a GPU: CUDA counts no further in that direction.
@@ -84,7 +90,7 @@ class Download(Record):
 class Decode(Record):
     """What the decoded arrays must hold."""
 
-    num_classes: int = Field(ge=2, le=256)
+    num_classes: int = Field(ge=2, le=MOST_CLASSES)
     class_names: list[ClassName]
 
     @model_validator(mode="after")

@@ -16,8 +16,10 @@ import argparse
 import errno
 import json
 import os
+import socket
 import sys
 import threading
+import time
 import webbrowser
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -30,16 +32,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.shared import model_file
-from stages.shared.files import from_json
+from stages.shared import graph_file, model_file
 from stages.shared.model_file import Description
 from stages.tools.pictures import PictureError
 from stages.tools.reading import fitting, reader
 
-MODEL = Path("models/digits.onnx")  # where the stage `export` writes it
 PRETRAINED = model_file.PRETRAINED.with_suffix(".onnx")
 ADDRESS = "127.0.0.1"
 PORT = 8028
+_PAUSE = 0.1  # seconds
 SIDE = 280  # pixels of the square that the page sends, one byte each
 _FOLDER = Path(__file__).with_name("drawing")
 _FILES = {
@@ -77,20 +78,24 @@ class Network:
         """Read what the stage `export` wrote.
 
         Raises:
-            DrawError: the file is missing, damaged, or has other inputs and names.
+            graph_file.GraphFileError: the file is missing or damaged.
+            DrawError: it has other inputs or names, or answers with no numbers.
         """
-        if not path.is_file():
-            raise DrawError(f"{path}: no such file; `make repro` makes it")
+        content, self.description = graph_file.read(path)
+        self._path = path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4  # what is wrong is said below, in a line
         try:
             self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
+                content,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=False,  # it would print lines of its own
             )
-            about = self._session.get_modelmeta().custom_metadata_map["description"]
-            self.description = from_json(Description, about)
             self.probabilities(np.zeros((1, *self.description.image_size), np.uint8))
+        except DrawError:
+            raise
         except Exception as error:  # ONNX Runtime's own have no class in common but this
             detail = visible(str(error)).splitlines()[0] if str(error) else type(error).__name__
             raise DrawError(
@@ -112,9 +117,11 @@ class Network:
         (logits,) = self._session.run(["logits"], {"images": images})
         names = self.description.class_names
         if logits.shape != (len(images), len(names)):
-            raise DrawError(f"{logits.shape[-1]} logits and {len(names)} class names")
+            raise DrawError(
+                f"{self._path}: {logits.shape[-1]} logits, expected {len(names)}, one for each name"
+            )
         if not np.isfinite(logits).all():
-            raise DrawError("the network answers with numbers that are not finite")
+            raise DrawError(f"{self._path}: answers with numbers that are not finite")
         return np.asarray(softmax(logits.astype(np.float64), axis=1))
 
     def about(self) -> dict[str, Any]:
@@ -170,6 +177,7 @@ class Server(ThreadingTCPServer):
         port: the one that was taken.
         url: the address of the page.
         hosts: what a request may name as its host.
+        files: what the page is made of, by name.
     """
 
     allow_reuse_address = True  # a port is free as soon as the program that had it has ended
@@ -186,6 +194,8 @@ class Server(ThreadingTCPServer):
             DrawError: another program has the port.
         """
         self.network = network
+        # Now: where the connections use up the files that may be open, the page is still there.
+        self.files = {name: (_FOLDER / name).read_bytes() for name, _ in _FILES.values()}
         try:
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
@@ -198,6 +208,14 @@ class Server(ThreadingTCPServer):
         self.port = int(self.server_address[1])
         self.hosts = [f"{name}:{self.port}" for name in (ADDRESS, "localhost")]
         self.url = f"http://{self.hosts[0]}/"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take the next connection, in a while if no more files may be open in this process."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_PAUSE)  # it waits still, and would be asked for without a rest
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of the connections that a closed page drops; a bug keeps its traceback."""
@@ -222,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(HTTPStatus.OK, self.server.network.about())
         elif path in _FILES:
             name, kind = _FILES[path]
-            self._answer(HTTPStatus.OK, kind, (_FOLDER / name).read_bytes())
+            self._answer(HTTPStatus.OK, kind, self.server.files[name])
         else:
             self.send_error(HTTPStatus.NOT_FOUND, f"{path}: no such page")
 
@@ -331,7 +349,9 @@ def open_browser(url: str) -> None:
 
 def main() -> None:
     arguments = parse()
-    server = Server(arguments.port, Network(MODEL if MODEL.exists() else PRETRAINED))
+    server = Server(
+        arguments.port, Network(graph_file.PATH if graph_file.PATH.exists() else PRETRAINED)
+    )
     print(f"Draw a digit at {server.url} (Ctrl-C ends it)", flush=True)
     if arguments.browser:
         open_browser(server.url)

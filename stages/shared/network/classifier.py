@@ -31,10 +31,12 @@ class Classifier:
     Attributes:
         network: the Jittor module.
         description: what it was built as, and how its pixels are scaled.
+        origin: where it comes from, for messages.
     """
 
     network: Network
     description: Description
+    origin: str = "the network"
 
     def pixels(self, images: NDArray[np.uint8]) -> jt.Var:
         """Bring uint8 images (N, H, W) to the device as float32 (N, 1, H, W), from 0 to 255."""
@@ -73,7 +75,7 @@ class Classifier:
         self.network.eval()
         logits = np.concatenate(list(self._scores(images, batch_size)))
         if not np.isfinite(logits).all():
-            raise ClassifierError("the network answers with numbers that are not finite")
+            raise ClassifierError(f"{self.origin}: answers with numbers that are not finite")
         return logits
 
     def _scores(self, images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.float32]]:
@@ -178,4 +180,4 @@ def load(path: Path) -> Classifier:
     except NetworkError as error:
         raise ModelFileError(f"{path}: {error}") from None
     load_state(network, arrays, str(path))
-    return Classifier(network, description)
+    return Classifier(network, description, str(path))

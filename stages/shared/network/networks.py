@@ -4,7 +4,7 @@ The layers are Jittor's own with faster CPU kernels beneath. `relu=True` and `po
 are the ReLU and the 2 x 2 max-pool that follow it, computed in the same pass; a convolution and a
 BatchNorm that follow each other run as one kernel. To add a network,
 write a function that lists its layers, enter it in `NETWORKS`, and add its key to
-`params.Train.network`.
+`params.Train.network` and `params.SMALLEST`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from stages.shared.network.kernels import BatchNorm, Conv, Linear, conv_norm
 from stages.shared.network.runtime import jt, nn
+from stages.shared.params import SMALLEST
 from stages.shared.program import UserError
 
 
@@ -104,18 +105,10 @@ def deep(image_size: tuple[int, int], num_classes: int) -> Layers:
     ]
 
 
-class Entry(NamedTuple):
-    """A network that params.yaml can name."""
-
-    layers: Callable[[tuple[int, int], int], Layers]
-    smallest: int  # pixels that each side of an image must have
-
-
-NETWORKS: dict[str, Entry] = {
-    # Jittor's pooling wants an image larger than its kernel, hence 8 and not 6.
-    "tutorial": Entry(tutorial, smallest=8),
-    "compact": Entry(compact, smallest=11),
-    "deep": Entry(deep, smallest=20),
+NETWORKS: dict[str, Callable[[tuple[int, int], int], Layers]] = {
+    "tutorial": tutorial,
+    "compact": compact,
+    "deep": deep,
 }
 
 
@@ -162,13 +155,13 @@ def build(name: str, image_size: tuple[int, int], num_classes: int) -> Network:
     """
     if name not in NETWORKS:
         raise NetworkError(f"network is {name!r}, expected one of: {', '.join(sorted(NETWORKS))}")
-    entry = NETWORKS[name]
-    if min(image_size) < entry.smallest:
+    smallest = SMALLEST[name]
+    if min(image_size) < smallest:
         raise NetworkError(
-            f"network {name!r} needs images of {entry.smallest} x {entry.smallest} pixels or more,"
+            f"network {name!r} needs images of {smallest} x {smallest} pixels or more,"
             f" found {image_size[0]} x {image_size[1]}"
         )
-    network = Network(entry.layers(image_size, num_classes))
+    network = Network(NETWORKS[name](image_size, num_classes))
     needed = 4 * sum(math.prod(var.shape) for var in network.state_dict().values())
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
