@@ -16,7 +16,7 @@ import numpy as np
 from stages.shared import curves, digits, model_file, params, scoring
 from stages.shared.datasets import DATASETS
 from stages.shared.files import replacing
-from stages.shared.report import card, figures
+from stages.shared.report import card, figures, style
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
     about = model_file.load(model_file.PATH)[1]
     dataset = DATASETS[settings.download.dataset]
     recipe = params.recipe_of(about.params, settings.recipes)
+    drawable = style.drawable(names)
     page = card.page(
         dataset,
         len(train),
@@ -36,11 +37,12 @@ def main() -> None:
         recipe,
         scores,
         np.flatnonzero(result.actual != result.predicted).tolist(),
+        numbered=drawable != names,
     )
     words = [dataset.title, f"network {about.network}", *([f"recipe {recipe}"] if recipe else [])]
     signature = ", ".join([*words, f"seed {about.params.get('seed', 'unknown')}"])
     window = settings.plot.smoothing
-    drawn = figures.draw(series, train, test, names, result, window, signature)
+    drawn = figures.draw(series, train, test, drawable, result, window, signature)
     figures.write(drawn, figures.FOLDER)
     with replacing(card.PATH) as part:
         part.write_text(page, encoding="utf-8")

@@ -49,6 +49,13 @@ def test_it_tells_the_scores() -> None:
     assert "| dog | 0 | 50.00% | – | 10.00% |" in lines
 
 
+def test_where_figures_have_numbers_the_table_says_which_class_each_is() -> None:
+    found = Scores.model_validate(SCORES)
+    text = card.page(DATASETS["own"], 60, ABOUT, None, found, [], numbered=True)
+    assert "| 0: cat | 1,200 |" in text
+    assert "| 1: dog | 0 |" in text
+
+
 def test_the_interval_is_wilsons() -> None:
     # (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n) with n = 2400, z = 1.96
     assert "| accuracy, 95% interval (Wilson) | 48.00% to 52.00% |" in page()

@@ -93,6 +93,11 @@ def test_any_number_of_classes(size: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
+def test_names_that_would_be_boxes_are_numbers() -> None:
+    assert style.drawable(["Schuh", "сапог", "café"]) == ["Schuh", "сапог", "café"]
+    assert style.drawable(["Schuh", "鞋"]) == ["0", "1"]
+
+
 def test_perfect_predictions_are_drawn(tmp_path: Path) -> None:
     for figure in every_figure(10, wrong=0).values():
         style.save(figure, tmp_path / "figure.png")

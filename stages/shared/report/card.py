@@ -28,6 +28,7 @@ def page(
     recipe: str | None,
     found: Scores,
     misread: Collection[int],
+    numbered: bool = False,
 ) -> str:
     """Write the card, for a folder that has the figures in its subfolder figures/.
 
@@ -38,6 +39,7 @@ def page(
         recipe: the key in `recipes` of params.yaml that it was trained by, if it is one.
         found: its scores on the test images.
         misread: indices of the test images that it misreads.
+        numbered: whether the figures have numbers in place of the classes' names.
 
     Returns:
         Markdown, of lines of any length, with a line end after the last.
@@ -59,11 +61,14 @@ def page(
             ("macro F1", f"{percent(found.macro_f1)}"),
         ],
     )
+    classes = list(found.per_class)
+    if numbered:
+        classes = [f"{number}: {name}" for number, name in enumerate(classes)]
     by_class = _table(
         ("class", "images", "precision", "recall", "F1"),
         [
             (name, f"{one.images:,}", _share(one.precision), _share(one.recall), _share(one.f1))
-            for name, one in found.per_class.items()
+            for name, one in zip(classes, found.per_class.values(), strict=True)
         ],
     )
     versions = _table(("program", "version"), sorted(about.versions.items()))

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
@@ -67,9 +68,20 @@ def save(figure: Figure, path: Path) -> None:
         path: the file.
     """
     with replacing(path) as part, style(), warnings.catch_warnings():
-        # Of a file's name in letters that the font lacks: it is drawn as boxes, and that is all.
+        # Of a recipe's name in letters that the font lacks: boxes are drawn, and that is all.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(part, format="png", metadata={"Software": None})
+
+
+def drawable(class_names: list[str]) -> list[str]:
+    """The names as figures can have them: the number of each class if a letter would be a box.
+
+    Only the font that comes with matplotlib is the same on every machine, and it has no Chinese.
+    """
+    letters = get_font(findfont(str(_STYLE["font.family"]))).get_charmap()
+    if all(ord(letter) in letters for name in class_names for letter in name):
+        return class_names
+    return [str(number) for number in range(len(class_names))]
 
 
 def sign(figure: Figure, about: str) -> None:
