@@ -267,7 +267,8 @@ def explain(
         names.append(name if reading.sure else f"{name}, unsure ({reading.confidence:.0%})")
     images = np.stack([picture.digit.pixels for picture in pictures])
     probabilities = np.stack([answer.probabilities for answer in answers])
-    style.save(explanation.draw(images, probabilities, class_names, names), target)
+    drawable = style.drawable(class_names)
+    style.save(explanation.draw(images, probabilities, drawable, names), target)
 
 
 def read(answer: Answer, class_names: list[str]) -> Reading:

@@ -68,7 +68,7 @@ def save(figure: Figure, path: Path) -> None:
         path: the file.
     """
     with replacing(path) as part, style(), warnings.catch_warnings():
-        # Of a recipe's name in letters that the font lacks: boxes are drawn, and that is all.
+        # Of a file's name in letters that the font lacks: it is drawn as boxes, and that is all.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(part, format="png", metadata={"Software": None})
 
