@@ -195,10 +195,19 @@ def test_all_of_it_fits_on_a_phone(page: Page, width: int, height: int, switch: 
     page.resize(width, height, phone=True)
     if switch:
         page.driver.find_element("id", "language").click()
-    for strokes in ([], DIGITS["3"]):
-        page.draw(strokes)
+    three = [
+        [(0.33 * x + 0.33 * place, 0.3 + 0.4 * y) for x, y in stroke]
+        for place, digit in enumerate("317")
+        for stroke in DIGITS[digit]
+    ]
+    for strokes in ([], DIGITS["3"], three):
         if strokes:
+            page.js("document.getElementById('clear').click()")
+            page.wait("!digit.textContent.trim()")
+            page.draw(strokes)
             page.settled()
+        if strokes == three:
+            assert len(page.text("digit")) == 3
         assert page.js("return document.documentElement.scrollWidth") == width
         assert page.js("return document.documentElement.scrollHeight") <= height + 1
     for name in ("undo", "clear", "language"):

@@ -134,6 +134,7 @@ function showAnswer() {
   const name = read ? names() : "";
   $("digit").textContent = name || " ";
   $("digit").classList.toggle("long", name.length > 2);
+  $("top").classList.toggle("several", answer?.readings?.length > 1);
   $("sureness").textContent = read ? sureness() : answer ? trouble() : " ";
   [...$("bars").children].forEach((row, i) => {
     row.classList.toggle("best", Boolean(read) && i === best());
