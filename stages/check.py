@@ -37,8 +37,8 @@ def _check_watched(source: str) -> None:
     """Refuse a first source that DVC could not hash.
 
     Raises:
-        params.ParamsError: it is no folder, a stage writes to it, or it holds what would keep DVC
-            waiting for ever.
+        params.ParamsError: it is no folder, a stage writes to it, or it holds what DVC
+            cannot read, or would wait for for ever.
     """
     said = f"params.yaml: download.sources.0 is {shortened(source)!r}"
     folder = Path(source)
@@ -52,7 +52,7 @@ def _check_watched(source: str) -> None:
         if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
             raise params.ParamsError(f"{said}, expected a folder apart from {written}")
     for path in folder.rglob("*"):
-        if path.exists() and not (path.is_file() or path.is_dir()):
+        if not (path.is_file() or path.is_dir()):
             there = shortened(str(path.relative_to(folder)))
             raise params.ParamsError(f"{said} with {there} in it, expected nothing but files")
 

@@ -38,14 +38,14 @@ def train(settings: Train, team: Workers) -> None:
     from stages.shared.training import checkpoints, loop, mpirun
     from stages.shared.training.progress import Display
 
-    if team.rank == 0:
-        written = curves.Curves(curves.FOLDER)  # `dvc plots show` looks for them from now on
     taken = runtime.use(settings.device, settings.seed)
     reason = taken.reason if team.count == 1 else f"{team.count} workers share each batch"
     print(f"training on {taken.name}: {reason}")
     class_names = digits.load_class_names(digits.FOLDER)
     data = digits.load(digits.FOLDER, "train", len(class_names))
     held_out = digits.held_out(len(data), settings.validation_images, settings.seed)
+    if team.rank == 0:
+        written = curves.Curves(curves.FOLDER)  # `dvc plots show` looks for them from now on
     description = classifier.describe(settings, data, held_out, class_names)
     learner = classifier.build(description)
     data_files = sorted(digits.FOLDER.glob("train-*.npy"))

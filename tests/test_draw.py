@@ -400,7 +400,11 @@ def test_ctrl_c_ends_it_in_a_line(project: Path) -> None:
     with command(project, "--port=0") as tool:
         assert tool.stdout is not None
         line = tool.stdout.readline()
-        assert re.fullmatch(r"Draw a digit at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\n", line)
+        assert re.fullmatch(
+            r"Draw a digit at http://127\.0\.0\.1:\d+/, read by models/digits\.onnx"
+            r" \(Ctrl-C ends it\)\n",
+            line,
+        )
         tool.send_signal(signal.SIGINT)
         out, err = tool.communicate(timeout=20)
     assert (out, err) == ("", "stopped\n")

@@ -324,6 +324,19 @@ def test_pictures_too_small_for_the_network_are_told_before_anything_is_removed(
         check.main()
 
 
+@pytest.mark.parametrize("name", datasets.IDX_FILES)
+@pytest.mark.parametrize("by", [-1, 1])
+def test_an_idx_file_of_another_length_is_told_before_anything_is_removed(
+    mine: Path, name: str, by: int
+) -> None:
+    write_idx(mine, zipped=False)
+    whole = (mine / name).read_bytes()
+    (mine / name).write_bytes(whole[:by] if by < 0 else whole + b"\0")
+    said = f"{name}: {len(whole) + by} bytes, expected {len(whole)} as its header says"
+    with pytest.raises(UserError, match=said):
+        check.main()
+
+
 def test_idx_files_are_four_and_each_is_there_once(mine: Path) -> None:
     write_idx(mine, zipped=False)
     check.main()

@@ -106,6 +106,28 @@ def test_a_full_standard_output_hides_no_other_error() -> None:
     assert done == (1, "", "error: a.txt: empty\n")
 
 
+@pytest.mark.parametrize("how", ["open('x')", "pathlib.Path('x').read_text()", "numpy.load('x')"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(tmp_path: Path, how: str) -> None:
+    os.mkfifo(tmp_path / "x")
+    code = f"import pathlib, numpy, stages.shared.program as p; p.run(lambda: {how})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (1, "error: x: a pipe, expected a file\n")
+
+
+@pytest.mark.parametrize("tool", ["doctor", "predict"])
+def test_help_that_cannot_be_written_is_one_line(tool: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", f"stages.tools.{tool}", "--help"],
+            cwd=TOP, stdout=full, stderr=subprocess.PIPE, text=True,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: [Errno 28] No space left on device: 'standard output'\n"
+
+
 def test_little_is_imported_before_ctrl_c_is_answered() -> None:
     # Until then it is answered by Python's traceback, so each millisecond counts.
     lines = "import sys; before = set(sys.modules); import stages.shared.program as _"

@@ -123,6 +123,16 @@ def test_the_way_back_goes_through_a_folder_with_a_space(
     assert shlex.split(way) == ["rm", "-rf", "models/a file", str(copy), "&&", "dvc", "repro"]
 
 
+def test_a_lock_that_is_gone_costs_nothing_else(finished: Repository) -> None:
+    lock = finished.path / "dvc.lock"
+    content = lock.read_bytes()
+    lock.unlink()
+    done = finished.run("python", "-m", "stages.tools.same", check=False)
+    lock.write_bytes(content)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: dvc.lock: no such file; `git restore dvc.lock` brings")
+
+
 def test_what_was_changed_by_hand_is_brought_back(finished: Repository) -> None:
     path = finished.path / "data/npy/train-images.npy"
     whole = path.read_bytes()

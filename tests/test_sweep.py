@@ -42,13 +42,25 @@ def test_those_that_failed_are_named_and_have_no_score() -> None:
             shown("another", "success", {"seed": 5}, 0.6),
         ]
     }
-    found, failed = sweep.read([{}, commit], "grid")
+    found, failed, _ = sweep.read([{}, commit], "grid")
     assert failed == ["grid-2"]
     assert found == [
         Experiment("grid-1", {"train.seed": 1}, 0.9),
         Experiment("grid-4", {"train.seed": 4}, 0.7),
     ]
-    assert sweep.read([{}, {"experiments": None}], "") == ([], [])
+    assert sweep.read([{}, {"experiments": None}], "") == ([], [], [])
+
+
+@pytest.mark.parametrize("score", [None, "x", float("nan"), 1.5])
+def test_one_without_a_score_is_named_and_left_out(score: Any) -> None:
+    commit = {"experiments": [shown("a", None, {"seed": 1}, score), shown("b", None, {}, 0.5)]}
+    del commit["experiments"][1]["revs"][0]["data"]["metrics"][sweep.SCORED]["data"]
+    assert sweep.read([{}, commit], "") == ([], [], ["a", "b"])
+
+
+def test_no_name_is_a_formula(tmp_path: Path) -> None:
+    both = [Experiment(f"a$_${rate}", {"train.rate": f"${rate}_$"}, rate) for rate in (0.5, 0.6)]
+    style.save(sweep.draw(both), tmp_path / "x.png")
 
 
 def test_a_cell_is_the_mean_over_seeds_and_is_empty_where_nobody_tried() -> None:

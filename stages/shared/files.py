@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.shared.program import UserError
 
-_GZIP = b"\x1f\x8b"  # the first two bytes of every gzip file (RFC 1952)
+GZIP = b"\x1f\x8b"  # the first two bytes of every gzip file (RFC 1952)
 _SHOWN = 100  # letters of a value that a message repeats
 _LISTED = 3  # names of which a message repeats each
 
@@ -80,7 +80,7 @@ def inflated(file: BinaryIO) -> Iterator[BinaryIO]:
     Raises:
         GzipError: while it is read: the gzip data is damaged or ends early.
     """
-    zipped = file.read(len(_GZIP)) == _GZIP
+    zipped = file.read(len(GZIP)) == GZIP
     file.seek(0)
     if not zipped:
         yield file

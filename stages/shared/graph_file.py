@@ -54,7 +54,8 @@ def read(path: Path) -> tuple[bytes, Description]:
             those of this project.
     """
     if not path.is_file():
-        raise GraphFileError(f"{path}: no such file; `make repro` makes it")
+        what = "not a file" if path.exists() else "no such file"
+        raise GraphFileError(f"{path}: {what}; `make repro` makes it")
     content = path.read_bytes()
     try:
         model = onnx.load_model_from_string(content)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from stages.shared.files import GzipError, inflated, replacing, shortened
+from stages.shared.files import GZIP, GzipError, inflated, replacing, shortened
 from stages.shared.program import UserError
 
 # The element types by the header's third byte; wider ones are stored big-endian.
@@ -70,6 +71,24 @@ def header(path: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
     with _opened(path) as stream:
         stored, shape = _read_header(stream, path)
     return stored.newbyteorder("="), shape
+
+
+def check_length(path: Path) -> None:
+    """Make sure that a plain IDX file is as long as its header says, without reading it.
+
+    Of a gzipped file only the whole can tell: it is left alone.
+
+    Raises:
+        IdxError: it is longer or shorter, or the header is wrong.
+        OSError: the file cannot be read at all.
+    """
+    with path.open("rb") as file:
+        head = file.read(4 + 4 * 255)
+        if head.startswith(GZIP):
+            return
+        found, expected = os.fstat(file.fileno()).st_size, promised_size(head, path)
+    if found != expected:
+        raise IdxError(f"{path}: {found} bytes, expected {expected} as its header says")
 
 
 def promised_size(head: bytes, path: Path) -> int | None:

@@ -120,7 +120,8 @@ def load(path: Path) -> tuple[Arrays, Description]:
         ModelFileError: the file is missing, damaged or not one of ours.
     """
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; `dvc repro train` makes it")
+        what = "not a file" if path.exists() else "no such file"
+        raise ModelFileError(f"{path}: {what}; `dvc repro train` makes it")
     arrays, metadata = read(path)
     try:
         sealed = from_json(_Sealed, metadata.get("description", "{}"))

@@ -179,6 +179,8 @@ def check(source: str, network: str, num_classes: int) -> None:
     elif files := _idx_files(source):
         headers = [idx.header(path) for path in files]
         digits.check_headers(dict(zip(files, headers, strict=True)))
+        for path in files:
+            idx.check_length(path)
         for labels in files[1::2]:
             digits.check_labels(labels, idx.read(labels), num_classes)
         path, size = files[0], headers[0][1][1:]

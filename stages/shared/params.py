@@ -34,7 +34,16 @@ _TOLD = 10  # problems that are named; of more only the number
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Number = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+def _check_path(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "Input should be without the letter NUL")
+    return text
+
+
+PathLike = Annotated[str, Field(max_length=2000), AfterValidator(_check_path)]
+Source = Annotated[PathLike, Field(min_length=1)]
 Device = Literal["cpu", "cuda"]
 
 # The smallest images that each network can be made for: pixels of each side. Jittor's pooling wants
@@ -84,7 +93,7 @@ class Download(Record):
     """Where the images come from."""
 
     dataset: Literal["mnist", "fashion_mnist", "own"]
-    sources: list[Name] = Field(min_length=1, max_length=100)
+    sources: list[Source] = Field(min_length=1, max_length=100)
 
 
 class Decode(Record):
@@ -141,7 +150,7 @@ class Train(Record):
     device: Device
     log_every: Count
     workers: int = Field(ge=1, le=1000)
-    hosts: str = Field(max_length=2000)
+    hosts: PathLike
 
     @model_validator(mode="after")
     def _workers_compute(self) -> Train:

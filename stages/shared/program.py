@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import stat
 import sys
 import warnings
 from collections.abc import Callable
@@ -39,16 +40,44 @@ def run(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    sys.addaudithook(_refuse_pipes)
     try:
-        main()
-        if sys.stdout:
-            sys.stdout.flush()
+        try:
+            main()
+        except SystemExit:  # after --help, say
+            _flush()
+            raise
+        _flush()
     except (UserError, OSError) as error:
         print(last_words(_named(error)), file=sys.stderr)
         raise SystemExit(1) from None
     except MemoryError:
         print(last_words(MemoryError("there is not enough memory for this")), file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _flush() -> None:
+    """Write what is left of the output, while it can still be said that this fails."""
+    if sys.stdout:
+        sys.stdout.flush()
+
+
+def _refuse_pipes(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse to open a named pipe, which waits for ever for somebody at its other end.
+
+    Here and not where each file is opened: a pipe can stand in the place of any of them.
+
+    Raises:
+        UserError: a file that is about to be opened is one.
+    """
+    if event != "open" or not isinstance(path := arguments[0], str | bytes):
+        return
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - pathlib takes milliseconds to import
+    except (OSError, ValueError):
+        return  # what is wrong with it says who opens it
+    if stat.S_ISFIFO(mode):
+        raise UserError(f"{os.fsdecode(path)}: a pipe, expected a file")
 
 
 def last_words(error: Exception) -> str:
@@ -105,9 +134,12 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     It ends at once and not by KeyboardInterrupt: Ctrl-C also interrupts imports and callbacks that
     swallow exceptions, and Jittor's clean-up would wait for compilers that were stopped as well.
     """
-    if os.isatty(1):
-        os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
-    os.write(2, f"stopped{_way_back()}\n".encode())
+    try:
+        if os.isatty(1):
+            os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
+        os.write(2, f"stopped{_way_back()}\n".encode())
+    except OSError:
+        pass  # nobody reads it any more
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
@@ -115,7 +147,8 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 def is_ours() -> bool:
     """Whether a program of this project runs, and not a test or a notebook that imports it."""
     main = getattr(sys.modules["__main__"], "__file__", None) or ""
-    return main.startswith(__file__.rpartition("shared")[0])
+    ours = os.path.realpath(__file__).rpartition("shared")[0]
+    return os.path.realpath(main).startswith(ours)
 
 
 # A test or a notebook handles Ctrl-C itself. Until here it is Python's, with a traceback; so what

@@ -76,7 +76,7 @@ class Python:
 def _say(command: list[str]) -> str | None:
     """The first line that a command prints; None if it is not there or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60)
     except (OSError, subprocess.SubprocessError):
         return None
     return (done.stdout.strip() or "?").splitlines()[0] if done.returncode == 0 else None
@@ -92,7 +92,8 @@ def pythons() -> list[Python]:
     names = [asked] if asked else ["python3.12", "python3.11", "python3.10", "python3", "python"]
     if not asked:
         names += ["python3.13", "python3.14"]  # to say what was found instead
-        names += sorted(map(str, Path.home().glob(".pyenv/versions/3.1[0-2].*/bin/python3")))
+        pyenv = (_home() or Path("/")) / ".pyenv/versions"
+        names += sorted(map(str, pyenv.glob("3.1[0-2].*/bin/python3")))
     found: list[Python] = []
     for name in names:
         answer = _say([name, "-c", _QUESTIONS])
@@ -105,9 +106,17 @@ def pythons() -> list[Python]:
     return sorted(found, key=lambda python: not python.fits)
 
 
+def _home() -> Path | None:
+    """The user's folder; None where neither HOME nor the system names one."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def jittor_home() -> Path:
     """The folder in which Jittor keeps `.cache/jittor`, as the pipeline starts it."""
-    return Path(os.environ.get("JITTOR_HOME") or Path.home()).absolute()
+    return Path(os.environ.get("JITTOR_HOME") or _home() or "").absolute()
 
 
 def _compiler() -> tuple[str, str | None]:
@@ -192,8 +201,8 @@ def missing(found: list[Python]) -> list[str]:
         lines.append(
             f"{lock} is empty: DVC was killed while it wrote it, and stops at it; rm {lock}"
         )
-    if os.environ.get("HOME") == "":
-        lines.append("HOME is empty; set it to a folder that can be written")
+    if os.environ.get("HOME") == "" or _home() is None:
+        lines.append("HOME names no folder; set it to one that can be written")
     if any(c.isspace() for c in str(jittor_home())):
         name = "JITTOR_HOME" if os.environ.get("JITTOR_HOME") else "HOME"
         lines.append(
@@ -233,7 +242,7 @@ def _openmpi() -> str:
 
 def _environment() -> str:
     try:
-        return "ready: " + Path(".venv/.ready").read_text(encoding="utf-8").strip()
+        return "ready: " + Path(".venv/.ready").read_text("utf-8", "replace").strip()
     except OSError:
         return "not made yet; make setup makes it"
 

@@ -218,8 +218,12 @@ class Server(ThreadingTCPServer):
             raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of the connections that a closed page drops; a bug keeps its traceback."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """Say nothing of connections that a closed page drops, or for which there is no thread.
+
+        A bug keeps its traceback.
+        """
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError) and str(error) != "can't start new thread":
             super().handle_error(request, client_address)
 
 
@@ -349,10 +353,9 @@ def open_browser(url: str) -> None:
 
 def main() -> None:
     arguments = parse()
-    server = Server(
-        arguments.port, Network(graph_file.PATH if graph_file.PATH.exists() else PRETRAINED)
-    )
-    print(f"Draw a digit at {server.url} (Ctrl-C ends it)", flush=True)
+    path = graph_file.PATH if graph_file.PATH.exists() else PRETRAINED
+    server = Server(arguments.port, Network(path))
+    print(f"Draw a digit at {server.url}, read by {path} (Ctrl-C ends it)", flush=True)
     if arguments.browser:
         open_browser(server.url)
     server.serve_forever()

@@ -29,6 +29,7 @@ from stages.tools.trial import Request, Result
 
 # Both add some thousand float32 products for a logit, in another order: that moves it by 1e-5 of
 # its size, and logits are some tens. A wrong kernel moves it by far more.
+MOST = 100_000_000  # training images
 TOLERANCE = 1e-3
 
 
@@ -132,11 +133,17 @@ def faults(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= MOST:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text}, expected 1 to {MOST:,}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.tools.gpu", description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="where figures go")
     parser.add_argument("--rehearse", action="store_true", help="with the CPU in the card's place")
-    parser.add_argument("--images", type=int, help="how many training images to take (all)")
+    parser.add_argument("--images", type=_count, help="how many training images to take (all)")
     arguments = parser.parse_args()
     card = "cpu" if arguments.rehearse else "cuda"
     device.select(card)  # whether it can be had is told before anything is tried
@@ -145,9 +152,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(Path(folder), network, card, images) for network in networks]
     content = {"device": card, "reason": device.taken().reason, "networks": rows}
+    print(f"\n{device.taken().reason}\n\n{table(rows)}")
     with replacing(arguments.json) as part:
         part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    print(f"\n{device.taken().reason}\n\n{table(rows)}\n\nall figures: {arguments.json}")
+    print(f"\nall figures: {arguments.json}")
     if found := faults(rows):
         raise GpuError("\nerror: ".join(found))
 

@@ -61,7 +61,12 @@ def main() -> None:
     if changed.returncode:
         raise UserError(f"an experiment starts from a commit: {changed.stderr.strip()}")
     print(shlex.join(words), flush=True)
-    os.execvp(words[0], words)
+    try:
+        os.execvp(words[0], words)
+    except FileNotFoundError:
+        raise UserError(
+            "dvc: not on PATH, expected .venv/bin there: . .venv/bin/activate"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -62,8 +62,11 @@ def damaged() -> list[str]:
         UserError: dvc.yaml or dvc.lock is none, or DVC cannot tell.
     """
     order = _stages_in_order()
-    if LOCK.exists():
-        _read(LOCK.read_bytes())
+    if not LOCK.exists():
+        raise UserError(
+            f"{LOCK}: no such file; `git restore {LOCK}` brings it back, `dvc repro` writes one"
+        )
+    _read(LOCK.read_bytes())
     with tempfile.TemporaryDirectory() as memory:
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "status", "--json"],
@@ -103,7 +106,7 @@ def _stages_in_order() -> list[str]:
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], capture_output=True, text=True)
+    return subprocess.run(["git", *words], capture_output=True, text=True, errors="replace")
 
 
 def _outs(lock: bytes | str) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ class Experiment:
     score: float
 
 
-def read(shown: list[dict[str, Any]], prefix: str) -> tuple[list[Experiment], list[str]]:
+def read(shown: list[dict[str, Any]], prefix: str) -> tuple[list[Experiment], list[str], list[str]]:
     """Take the last commit's experiments out of `dvc exp show --json`.
 
     Args:
@@ -73,9 +73,10 @@ def read(shown: list[dict[str, Any]], prefix: str) -> tuple[list[Experiment], li
         prefix: how their names begin.
 
     Returns:
-        Those that ended well, and the names of those that failed.
+        Those that ended well; the names of those that failed, and of those without parameters or
+        a score from 0 to 1.
     """
-    found, failed = [], []
+    found, failed, unscored = [], [], []
     for one in shown[-1]["experiments"] or []:
         revision, executor = one["revs"][0], one["executor"] or {}
         name = one["name"] or revision["rev"][:7]
@@ -84,11 +85,17 @@ def read(shown: list[dict[str, Any]], prefix: str) -> tuple[list[Experiment], li
         if revision["error"] or executor.get("state") == "failed":
             failed.append(name)  # DVC shows the commit's own scores beside these
         elif revision["data"] and executor.get("state") not in ("queued", "running"):
-            tree = revision["data"]["params"]["params.yaml"]["data"]
-            score = revision["data"]["metrics"][SCORED]["data"]["validation"]["accuracy"]
+            try:
+                tree = dict(revision["data"]["params"]["params.yaml"]["data"])
+                score = revision["data"]["metrics"][SCORED]["data"]["validation"]["accuracy"]
+                if not 0 <= score <= 1:  # nor is what is no number
+                    raise ValueError(score)
+            except (KeyError, TypeError, ValueError):
+                unscored.append(name)
+                continue
             tree.pop("recipes", None)
             found.append(Experiment(name, params.overrides(tree), score))
-    return found, sorted(failed)
+    return found, sorted(failed), sorted(unscored)
 
 
 def varied(experiments: list[Experiment]) -> dict[str, list[Any]]:
@@ -134,7 +141,7 @@ def draw(experiments: list[Experiment]) -> Figure:
         for axes, value in zip(grid, panels, strict=True):
             chosen = [e for e in experiments if not others or e.values.get(others[0]) == value]
             _heat(axes, chosen, (rows, columns), keys, scale)
-            axes.set_title(f"{others[0]}: {value}" if others else "", size=9)
+            axes.set_title(f"{others[0]}: {value}" if others else "", size=9, parse_math=False)
             axes.tick_params(labelleft=axes is grid[0])
         grid[0].set_ylabel(rows or "")
         bar = figure.colorbar(ScalarMappable(scale, SHADE), ax=grid, shrink=0.9, pad=0.02)
@@ -183,6 +190,7 @@ def _parallel(
                 va="center",
                 size=8,
                 color=INK,
+                parse_math=False,  # a value is no formula, whatever signs stand in it
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
                 zorder=4,
             )
@@ -191,7 +199,8 @@ def _parallel(
     bare(axes)
     axes.set_title(
         f"{len(experiments)} experiments; the best on held-out images is {best.name},"
-        f" {percent(best.score)}"
+        f" {percent(best.score)}",
+        parse_math=False,
     )
 
 
@@ -216,8 +225,10 @@ def _heat(
             means[row, column] = np.mean(cell)
     axes.imshow(means, cmap=SHADE, norm=scale, aspect="auto")
     _write(axes, means, scale)
-    axes.set_xticks(range(len(columns)), ["" if v is None else str(v) for v in columns])
-    axes.set_yticks(range(len(rows)), ["" if v is None else str(v) for v in rows])
+    axes.set_xticks(
+        range(len(columns)), ["" if v is None else str(v) for v in columns], parse_math=False
+    )
+    axes.set_yticks(range(len(rows)), ["" if v is None else str(v) for v in rows], parse_math=False)
     axes.set_xlabel(sides[1] or "")
     bare(axes)
 
@@ -246,9 +257,11 @@ def main() -> None:
     dvc = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if dvc.returncode:
         raise SystemExit(dvc.returncode)  # DVC has said why
-    experiments, failed = read(json.loads(dvc.stdout), name)
+    experiments, failed, unscored = read(json.loads(dvc.stdout), name)
     for one in failed:
         print(f"failed: {one}; `dvc queue logs {one}` says why")
+    for one in unscored:
+        print(f"left out: {one}; no validation.accuracy from 0 to 1 in its {SCORED}")
     if not varied(experiments):
         which = f"experiments of the last commit named {name}..." if name else "experiments"
         raise UserError(

@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("request", metavar="REQUEST", type=Path)
     path = parser.parse_args().request
     try:
-        request = from_json(Request, path.read_text("utf-8"))
+        request = from_json(Request, path.read_text("utf-8", "replace"))
     except RecordError as error:
         raise UserError(f"{path}: not a request of `gpu` ({error})") from None
     device.select(request.train.device)
