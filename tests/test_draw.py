@@ -401,8 +401,8 @@ def test_ctrl_c_ends_it_in_a_line(project: Path) -> None:
         assert tool.stdout is not None
         line = tool.stdout.readline()
         assert re.fullmatch(
-            r"Draw a digit at http://127\.0\.0\.1:\d+/, read by models/digits\.onnx"
-            r" \(Ctrl-C ends it\)\n",
+            r"Draw a digit at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\);"
+            r" models/digits\.onnx reads it\n",
             line,
         )
         tool.send_signal(signal.SIGINT)

@@ -355,7 +355,7 @@ def main() -> None:
     arguments = parse()
     path = graph_file.PATH if graph_file.PATH.exists() else PRETRAINED
     server = Server(arguments.port, Network(path))
-    print(f"Draw a digit at {server.url}, read by {path} (Ctrl-C ends it)", flush=True)
+    print(f"Draw a digit at {server.url} (Ctrl-C ends it); {path} reads it", flush=True)
     if arguments.browser:
         open_browser(server.url)
     server.serve_forever()
