@@ -132,7 +132,7 @@ def test_what_could_run_code_is_known_in_all_its_spellings(line: str) -> None:
 def test_no_name_from_outside_is_a_path(tmp_path: Path) -> None:
     """Neither that of a class nor that of a package: all is written where it always is."""
     inside = tmp_path / "above/inside"
-    names = ["../../out", str(tmp_path / "out"), "..", "a/b", "~"]
+    names = ["../../out", "/out-of-here", "..", "a/b", "~"]
     labels = np.arange(len(names), dtype=np.uint8)
     for name in datasets.IDX_FILES:
         pixels = np.zeros((len(names), 4, 5), np.uint8)
@@ -151,6 +151,7 @@ def test_no_name_from_outside_is_a_path(tmp_path: Path) -> None:
         "npy": {*digits.ARRAYS, digits.CLASS_NAMES},
         "scores": {"metrics.json", "scores.csv", "per_class.csv", "predictions.csv"},
     }
+    assert not Path("/out-of-here").exists()
     files = {path.relative_to(inside) for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {Path(folder, name) for folder, held in expected.items() for name in held}
 
@@ -158,7 +159,7 @@ def test_no_name_from_outside_is_a_path(tmp_path: Path) -> None:
 def test_a_parameter_is_no_command(tmp_path: Path) -> None:
     """What a recipe says reaches `dvc exp run` as words, and no stage's command holds a value."""
     text = (TOP / "params.yaml").read_text()
-    bad = f"$(touch {tmp_path}/was-run); touch {tmp_path}/was-run"
+    bad = "$(touch was-run); touch was-run"
     path = tmp_path / "params.yaml"
     path.write_text(
         text.replace("recipes:", f"recipes:\n  bad: {{decode: {{class_names: ['{bad}']}}}}")

@@ -202,7 +202,8 @@ def missing(found: list[Python]) -> list[str]:
             f"{lock} is empty: DVC was killed while it wrote it, and stops at it; rm {lock}"
         )
     if os.environ.get("HOME") == "" or _home() is None:
-        lines.append("HOME names no folder; set it to one that can be written")
+        how = "empty" if "HOME" in os.environ else "not set"
+        lines.append(f"HOME is {how}; set it to a folder that can be written")
     if any(c.isspace() for c in str(jittor_home())):
         name = "JITTOR_HOME" if os.environ.get("JITTOR_HOME") else "HOME"
         lines.append(
