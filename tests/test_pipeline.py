@@ -117,6 +117,17 @@ def test_changed_and_changed_back_trains_nothing_again(finished: Repository) -> 
     assert "Stage 'train' is cached - skipping run" in said
 
 
+def test_training_that_cannot_begin_leaves_the_curves(finished: Repository) -> None:
+    names = finished.path / "data/npy/class_names.json"
+    content = names.read_bytes()
+    names.unlink()
+    done = finished.run("python", "-m", "stages.train", check=False)
+    names.write_bytes(content)
+    assert "class_names.json: no such file" in done.stderr
+    assert ran(finished) == []
+    assert is_as_committed(finished)
+
+
 def test_a_refused_parameter_takes_nothing_away(finished: Repository) -> None:
     outputs = [finished.path / "models", finished.path / "plots"]
     before = {file: file.read_bytes() for out in outputs for file in out.rglob("*.*")}
