@@ -187,7 +187,7 @@ def refusal(path: Path, changes: dict[str, object]) -> str:
         ),
         (
             {"class_names": ["a", "b", "<script>"]},
-            "class_names.2 is '<script>', expected printable",
+            "class_names.2 is '<script>', expected 1 to 40 printable",
         ),
         ({"network": ["deep"]}, "network is ['deep'], expected a valid string"),
         ({"held_out": -1}, "held_out is -1, expected greater than"),
