@@ -391,15 +391,16 @@ def test_a_picture_that_changes_in_its_folder_is_read_again(
     make_repository: Callable[[], Repository],
 ) -> None:
     repository = make_repository()
+    folder = repository.path / "data/own"
     for number, name in enumerate(CLASSES):
         for index in range(8):
-            paint(repository.path / f"data/own/{name}/{index}.png", 10 * number + index)
+            paint(folder / f"{name}/{index}.png", 10 * number + index, (11, 12))
     repository.set(
         download__sources=["data/own"], decode__num_classes=3, train__validation_images=2
     )
     repository.run("dvc", "repro", "decode")
     assert repository.run("git", "status", "--porcelain", "data").stdout == ""
-    drawn = paint(repository.path / "data/own/circle/0.png", 99)
+    drawn = paint(folder / "circle/0.png", 99, (11, 12))
     said = repository.run("dvc", "repro", "decode").stdout
     assert "Running stage 'decode'" in said
     found = digits.load(repository.path / digits.FOLDER, "train")

@@ -152,7 +152,7 @@ def test_own_images_are_those_that_their_folder_holds_now(
     whole = labels.read_bytes()
     labels.write_text("<!DOCTYPE html>")
     finished.set(download__sources=[str(own)])
-    assert "not IDX" in refused(finished)
+    assert f"{labels.name}: starts with the bytes 3c 21, expected 00 00" in refused(finished)
     labels.write_bytes(whole)
     finished.run("dvc", "repro", "decode")
     assert "up to date" in finished.run("dvc", "status", "decode").stdout
