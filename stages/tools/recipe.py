@@ -65,7 +65,7 @@ def main() -> None:
         os.execvp(words[0], words)
     except FileNotFoundError:
         raise UserError(
-            "dvc: not on PATH, expected .venv/bin there: . .venv/bin/activate"
+            "dvc: not on PATH, expected .venv/bin there: source .venv/bin/activate"
         ) from None
 
 
