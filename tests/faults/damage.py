@@ -20,7 +20,7 @@ WHAT = (
     "a result, a checkpoint, params.yaml, dvc.yaml, dvc.lock, a file of DVC's cache or of Jittor's,"
     " damaged or unreadable"
 )
-WHOLE, SHORT = 80, 2
+WHOLE, SHORT = 80, 1
 
 _WAYS = ("flipped", "cut", "emptied", "removed", "a folder")
 _RIGHTS = "-dac_override,-dac_read_search"  # by which root reads what nobody may
