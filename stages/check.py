@@ -38,7 +38,7 @@ def _check_watched(source: str) -> None:
 
     Raises:
         params.ParamsError: it is no folder, a stage writes to it, or it holds what DVC
-            cannot read, or would wait for for ever.
+            cannot read, or would wait for without end.
     """
     said = f"params.yaml: download.sources.0 is {shortened(source)!r}"
     folder = Path(source)
@@ -84,8 +84,8 @@ def _check_data(everything: Params) -> None:
         images = datasets.DATASETS[dataset].training_images
         where = datasets.DATASETS[dataset].title
     else:
-        own.check(source, everything.train.network, everything.decode.num_classes)
-        images, where = own.training_images(source), source
+        images = own.check(source, everything.train.network, everything.decode.num_classes)
+        where = source
     held_out = everything.train.validation_images
     if images is not None and held_out >= images:
         raise params.ParamsError(

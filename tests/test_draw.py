@@ -53,6 +53,35 @@ def described(names: object, size: tuple[int, int]) -> str:
     return json.dumps(json.loads(about.model_dump_json()) | {"class_names": names})
 
 
+def one_layer(
+    weights: np.ndarray, names: object, size: tuple[int, int], *before: onnx.NodeProto
+) -> onnx.ModelProto:
+    """A graph of one layer, as the stage `export` would describe it.
+
+    Args:
+        weights: (pixels, classes).
+        names: of its classes.
+        size: of its images.
+        before: nodes that come first.
+    """
+    classes = weights.shape[1]
+    graph = helper.make_graph(
+        [
+            *before,
+            helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Flatten", ["cast"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
+        ],
+        "one_layer",
+        [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *size])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", classes])],
+        [numpy_helper.from_array(weights.astype(np.float32), "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"description": described(names, size)})
+    return model
+
+
 def write_network(
     path: Path,
     names: object = CLASS_NAMES,
@@ -70,21 +99,8 @@ def write_network(
     weights = np.random.default_rng(0).normal(0, 0.001, (size[0] * size[1], len(CLASS_NAMES)))
     if value is not None:
         weights = np.full_like(weights, value)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT),
-            helper.make_node("Flatten", ["cast"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
-        ],
-        "one_layer",
-        [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *size])],
-        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", len(CLASS_NAMES)])],
-        [numpy_helper.from_array(weights.astype(np.float32), "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"description": described(names, size)})
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(graph_file.to_bytes(model))
+    path.write_bytes(graph_file.to_bytes(one_layer(weights, names, size)))
 
 
 def drawn(digit: str) -> np.ndarray:

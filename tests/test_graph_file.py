@@ -9,33 +9,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from stages.shared import graph_file
 from stages.shared.graph_file import GraphFileError
-from tests.test_draw import described
+from tests.test_draw import one_layer
 
 FEW = (4, 3)  # pixels
 
 
 def chain(*nodes: onnx.NodeProto) -> onnx.ModelProto:
-    """A graph of one layer, with a description; nodes go before it."""
-    weights = numpy_helper.from_array(np.ones((12, 3), np.float32), "weights")
-    graph = helper.make_graph(
-        [
-            *nodes,
-            helper.make_node("Cast", ["images"], ["cast"], to=onnx.TensorProto.FLOAT),
-            helper.make_node("Flatten", ["cast"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
-        ],
-        "one_layer",
-        [helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *FEW])],
-        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 3])],
-        [weights],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"description": described(["a", "b", "c"], FEW)})
-    return model
+    """A graph of one layer, each logit the sum of all pixels; nodes go before it."""
+    return one_layer(np.ones((12, 3)), ["a", "b", "c"], FEW, *nodes)
 
 
 def test_what_was_written_is_read_and_runs(tmp_path: Path) -> None:

@@ -369,7 +369,7 @@ def test_a_set_too_small_for_validation_is_told_before_it_is_fetched(mine: Path)
     # Nothing is known of it, so nothing is said.
     shutil.rmtree(mine)
     mine.mkdir()
-    assert own.training_images("mine") is None
+    assert own.check("mine", "compact", 3) is None
     params(train__validation_images=70_000)
     check.main()
 

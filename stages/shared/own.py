@@ -145,20 +145,7 @@ def check_classes(class_names: list[str], num_classes: int) -> None:
         )
 
 
-def training_images(source: str) -> int | None:
-    """How many images a source has to train on; None where that cannot be known yet.
-
-    Args:
-        source: as in `download.sources`.
-    """
-    if found := pictures(source):
-        return len(found.train)
-    if files := _idx_files(source):
-        return int(idx.header(files[1])[1][0])
-    return None
-
-
-def check(source: str, network: str, num_classes: int) -> None:
+def check(source: str, network: str, num_classes: int) -> int | None:
     """Make sure that a network can be trained on what a source holds, as far as that is cheap.
 
     Of pictures the first is opened; of IDX files the headers and the labels are read.
@@ -168,6 +155,9 @@ def check(source: str, network: str, num_classes: int) -> None:
         network: a key of `params.SMALLEST`.
         num_classes: labels must run from 0 to `num_classes` - 1.
 
+    Returns:
+        How many images there are to train on; None where that cannot be known yet.
+
     Raises:
         OwnError: there are other classes, or the images are too small for the network.
         digits.DigitsError, idx.IdxError: they are no data set.
@@ -176,6 +166,7 @@ def check(source: str, network: str, num_classes: int) -> None:
     if found := pictures(source):
         check_classes(found.class_names, num_classes)
         path, size = found.train[0][0], _grey(found.train[0][0]).shape
+        images = len(found.train)
     elif files := _idx_files(source):
         headers = [idx.header(path) for path in files]
         digits.check_headers(dict(zip(files, headers, strict=True)))
@@ -183,14 +174,16 @@ def check(source: str, network: str, num_classes: int) -> None:
             idx.check_length(path)
         for labels in files[1::2]:
             digits.check_labels(labels, idx.read(labels), num_classes)
-        path, size = files[0], headers[0][1][1:]
+        path, shape = files[0], headers[0][1]
+        images, size = shape[0], shape[1:]
     else:
-        return
+        return None
     if min(size) < SMALLEST[network]:
         raise OwnError(
             f"{path}: {_in_words(size)} pixels, expected {SMALLEST[network]} or more on a side, as"
             f" train.network is {network}"
         )
+    return images
 
 
 def _idx_files(source: str) -> list[Path]:

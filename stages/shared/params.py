@@ -42,8 +42,8 @@ def _check_path(text: str) -> str:
     return text
 
 
-PathLike = Annotated[str, Field(max_length=2000), AfterValidator(_check_path)]
-Source = Annotated[PathLike, Field(min_length=1)]
+Place = Annotated[str, Field(max_length=2000), AfterValidator(_check_path)]
+Source = Annotated[Place, Field(min_length=1)]
 Device = Literal["cpu", "cuda"]
 
 # The smallest images that each network can be made for: pixels of each side. Jittor's pooling wants
@@ -150,7 +150,7 @@ class Train(Record):
     device: Device
     log_every: Count
     workers: int = Field(ge=1, le=1000)
-    hosts: PathLike
+    hosts: Place
 
     @model_validator(mode="after")
     def _workers_compute(self) -> Train:
