@@ -202,14 +202,14 @@ def test_a_checkpoint_that_is_whole_and_of_another_network_is_set_aside(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"network": "tutorial", "batch_size": 64, "optimizer": "adam"}, [256, 256] * 3),
-        ({"network": "compact", "batch_size": 127, "ema_decay": 0.9}, [128, 128] * 3),
+        ({"network": "tutorial", "batch_size": 64, "optimizer": "adam"}, [(256, 9216)] * 3),
+        ({"network": "compact", "batch_size": 127, "ema_decay": 0.9}, [(128, 800)] * 3),
         ({"network": "compact", "batch_size": 128}, []),
-        ({"network": "compact", "batch_size": 9}, [128, 128, 10, 10] * 2),
+        ({"network": "compact", "batch_size": 9}, [(10, 128), (128, 800)] * 2),
     ],
 )
-def test_workers_divide_layers_of_more_outputs_than_a_batch_has_images(
-    changes: dict[str, object], expected: list[int]
+def test_workers_divide_layers_that_are_larger_each_way_than_a_batch(
+    changes: dict[str, object], expected: list[tuple[int, int]]
 ) -> None:
     settings = Train.model_validate({**SETTINGS.model_dump(), **changes})
     description = Description(
@@ -223,8 +223,8 @@ def test_workers_divide_layers_of_more_outputs_than_a_batch_has_images(
         versions={},
     )
     state = State(classifier.build(description), settings, steps=1)
-    # Weights and biases, their averages, and what the optimizer remembers of them.
-    assert sorted(var.shape[0] for var in state.divisible()) == sorted(expected)
+    # Weights, their averages, and what the optimizer remembers of them.
+    assert sorted(tuple(var.shape) for var in state.divisible()) == sorted(expected)
 
 
 def test_the_kept_epoch_is_the_best_or_the_last() -> None:

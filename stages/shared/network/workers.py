@@ -130,10 +130,10 @@ class Workers:
         return values
 
     def divided(self, arrays: list[jt.Var]) -> AbstractContextManager[None]:  # noqa: ARG002
-        """For as long as the block takes, leave in each array only this worker's rows.
+        """For as long as the block takes, leave in each matrix only this worker's columns.
 
         Args:
-            arrays: with as many rows as there are workers, or more; they are whole again at the
+            arrays: with as many columns as there are workers, or more; they are whole again at the
                 end, unless the block fails.
         """
         return contextlib.nullcontext()
@@ -194,16 +194,17 @@ class Team(Workers):
 
     @contextlib.contextmanager
     def divided(self, arrays: list[jt.Var]) -> Iterator[None]:
-        """For as long as the block takes, leave in each array only this worker's rows."""
+        """For as long as the block takes, leave in each matrix only this worker's columns."""
         for var in arrays:
-            var.update(jt.array(var.numpy()[self.slice(var.shape[0])]))
+            mine = var.numpy()[:, self.slice(var.shape[1])]
+            var.update(jt.array(np.ascontiguousarray(mine)))
         self._divided = arrays
         yield
         self._divided = []
         for var in arrays:
             with self._waiting():
                 parts = self._comm.allgather(var.numpy())
-            var.update(jt.array(np.concatenate(parts)))
+            var.update(jt.array(np.concatenate(parts, axis=1)))
 
     def sum_gradients(self, optimizer: Any) -> None:
         """Add up the gradients that a Jittor optimizer's `backward` left in it, in place."""
@@ -264,8 +265,11 @@ class Team(Workers):
             rows[:, part] = block.reshape(len(rows), -1)
 
     def _own_columns(self, rows: _Matrix, columns: _Matrix) -> None:
-        message = np.concatenate([rows[:, part].ravel() for part in self.slices(rows.shape[1])])
         sizes = self._counts(*rows.shape[::-1])
+        message = np.empty(rows.size, np.float32)
+        blocks = np.split(message, np.cumsum(sizes)[:-1])
+        for part, block in zip(self.slices(rows.shape[1]), blocks, strict=True):
+            block.reshape(len(rows), -1)[:] = rows[:, part]
         self._comm.Alltoallv([message, sizes], [columns, self._counts(*columns.shape)])
 
     def _of_matrices(self, work: Callable[[_Matrix, _Matrix], None]) -> Callable[..., None]:

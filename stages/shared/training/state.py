@@ -128,22 +128,23 @@ class State:
         self.events = [kinds[kind](**values) for kind, values in rest["events"]]
 
     def divisible(self) -> list[jt.Var]:
-        """What workers had better divide: linear layers of more outputs than a batch has images.
+        """What workers had better divide: linear layers that are larger each way than a batch.
 
-        Their inputs are less to hand around than the gradients of their weights are to add up, and
-        each worker reads and updates its share of the weights alone. That is A. Krizhevsky, "One
-        weird trick for parallelizing convolutional neural networks", arXiv:1404.5997, 2014.
+        Their inputs and outputs are less to hand around than the gradients of their weights are to
+        add up, and each worker reads and updates its share of the weights alone. That is A.
+        Krizhevsky, "One weird trick for parallelizing convolutional neural networks",
+        arXiv:1404.5997, 2014; here it is the inputs that are divided, since there are more of them.
 
         Returns:
-            Weights and biases, and what the optimizer and the average remember of each.
+            Weights, and what the optimizer and the average remember of each.
         """
         networks = [self.classifier.network, *([self.ema] if self.ema else [])]
         found = [
-            var
+            layer.weight
             for network in networks
             for _, layer in network.layers()
-            if isinstance(layer, Linear) and layer.out_features > self.settings.batch_size
-            for var in (layer.weight, layer.bias)
+            if isinstance(layer, Linear)
+            and min(layer.in_features, layer.out_features) > self.settings.batch_size
         ]
         params = self.optimizer.param_groups[0]["params"]
         numbers = {n for n, param in enumerate(params) if any(param is var for var in found)}

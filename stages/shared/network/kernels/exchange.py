@@ -34,25 +34,29 @@ class _Exchange(jt.Function):
         return None if self.of_x is None else _exchanged(dy, self.back, self.of_x)
 
 
-def every_row(x: jt.Var) -> jt.Var:
-    """Map the rows of this worker's images, float32 (n, C), to those of all workers, (N, C)."""
+def own_columns(x: jt.Var) -> jt.Var:
+    """Map all columns of this worker's images, float32 (n, C), to its columns of all images.
+
+    Returns:
+        float32 (N, c).
+    """
     team = workers.current()
-    there, back = team.exchanges.every_row, team.exchanges.sum_rows
-    y: jt.Var = _Exchange(there, back, (team.computed, x.shape[1]))(x)
+    there, back = team.exchanges.own_columns, team.exchanges.own_rows
+    mine = team.slice(x.shape[1])
+    y: jt.Var = _Exchange(there, back, (team.computed, mine.stop - mine.start))(x)
     return y
 
 
-def own_rows(x: jt.Var, columns: int) -> jt.Var:
-    """Map this worker's columns of all rows, float32 (N, c), to all columns of its rows, (n, C).
+def sum_rows(x: jt.Var) -> jt.Var:
+    """Add up over all workers what each has for all images, float32 (N, C).
 
-    Args:
-        x: this worker's columns.
-        columns: C, those of all workers.
+    Returns:
+        The sums for this worker's images, (n, C).
     """
     team = workers.current()
+    there, back = team.exchanges.sum_rows, team.exchanges.every_row
     mine = team.slice(team.computed)
-    shape = mine.stop - mine.start, columns
-    y: jt.Var = _Exchange(team.exchanges.own_rows, team.exchanges.own_columns, shape)(x)
+    y: jt.Var = _Exchange(there, back, (mine.stop - mine.start, x.shape[1]))(x)
     return y
 
 

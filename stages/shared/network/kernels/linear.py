@@ -15,8 +15,8 @@ class Linear(nn.Linear):
     CUDA, inputs of other than 2 dimensions, other types than float32 and empty arrays take
     Jittor's implementation.
 
-    While the workers of a training have the layer divided, its weight and bias hold the rows of
-    this worker. It computes those outputs for the images of all of them.
+    While the workers of a training have the layer divided, its weight holds the columns of this
+    worker, for as many of the inputs. It computes what these add to the outputs of all images.
 
     Args:
         relu: replace what is negative in the output by 0, in the same pass.
@@ -33,12 +33,15 @@ class Linear(nn.Linear):
         shapes_agree = x.ndim == 2 and x.shape[1] == self.in_features
         if not shapes_agree or not call.usable(x, self.weight, *bias):
             return call.fallback(super().execute(x), self.relu)
-        outputs = self.weight.shape[0]
-        divided = outputs < self.out_features
-        if divided:
-            x = exchange.every_row(x)
-        name = f"kernels::Linear<{len(bias)}, {int(self.relu)}>"
-        kernel = Kernel("linear", name, "in0_shape0, in0_shape1, in1_shape0")  # N, in and out
-        shape = (x.shape[0], outputs)
-        y: jt.Var = Affine(kernel, shape, self.relu)(x, self.weight, *bias)
-        return exchange.own_rows(y, self.out_features) if divided else y
+        if self.weight.shape[1] < self.in_features:
+            y = exchange.sum_rows(_linear(exchange.own_columns(x), [self.weight], relu=False))
+            return call.fallback(y + self.bias if bias else y, self.relu)
+        return _linear(x, [self.weight, *bias], self.relu)
+
+
+def _linear(x: jt.Var, layer: list[jt.Var], relu: bool) -> jt.Var:
+    """Map float32 (N, in) to (N, out) by a weight, (out, in), and a bias where one is given."""
+    name = f"kernels::Linear<{len(layer) - 1}, {int(relu)}>"
+    kernel = Kernel("linear", name, "in0_shape0, in0_shape1, in1_shape0")  # N, in and out
+    y: jt.Var = Affine(kernel, (x.shape[0], layer[0].shape[0]), relu)(x, *layer)
+    return y
