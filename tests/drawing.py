@@ -27,7 +27,7 @@ from tests.chromium import chromium
 
 TOP = Path(__file__).parents[1]
 PICTURE = TOP / "stages/tools/drawing/draw.png"
-WIDTH, HEIGHT = 760, 590  # pixels of each half of it
+WIDTH, HEIGHT = 760, 604  # pixels of each half of it
 
 Stroke = list[tuple[float, float]]  # x and y from 0 to 1 on the sheet
 
