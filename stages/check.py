@@ -29,6 +29,7 @@ def main() -> None:
     if everything.download.dataset == "own":
         _check_unwatched(everything.download.sources)
     _check_data(everything)
+    everything.train.check_hosts()
     with replacing(CHECKED) as part:
         part.write_text("params.yaml has been read and found right.\n", encoding="utf-8")
 

@@ -27,6 +27,7 @@ def main() -> None:
     from stages.shared.training import mpirun
 
     if settings.workers > 1 and not mpirun.is_worker():
+        settings.check_hosts()
         mpirun.start(settings.workers, settings.hosts)
         return
     with mpirun.joined(settings.workers) as team:

@@ -22,13 +22,11 @@ def test_without_openmpi_one_line_says_how_to_get_it(
     )
 
 
-def test_a_host_file_that_is_not_there_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+def test_where_a_bar_died_the_cursor_comes_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(mpirun, "find", lambda: ("/bin/false", "Open MPI"))
-    hosts = f"{tmp_path}/hosts"
-    with pytest.raises(WorkersError) as error:
-        mpirun.start(2, hosts)
-    assert (
-        str(error.value) == f"params.yaml: train.hosts is {hosts}, expected a file with host names"
-    )
+    for is_terminal, expected in ((False, ""), (True, "\x1b[?25h\n")):
+        monkeypatch.setattr("sys.stdout.isatty", lambda answer=is_terminal: answer)
+        with pytest.raises(WorkersError, match="mpirun was ended by SIGKILL"):
+            mpirun._fail(-9, False, "", "")
+        assert capsys.readouterr().out == expected

@@ -234,6 +234,32 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         params.load(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "which is not there, expected a file with names of hosts"),
+        ("", "in which nothing stands, expected a line for each host"),
+        ("# node1\n\n", "in which nothing stands, expected a line for each host"),
+        ("node1 slots=2 # this one\n", ""),
+    ],
+)
+def test_a_host_file_that_names_no_host_is_refused_where_it_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, said: str
+) -> None:
+    train = params.load(HERE).train.model_copy(update={"hosts": "hosts"})
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("hosts").write_text(text)
+    train.check_hosts()  # of one worker nobody reads it
+    many = train.model_copy(update={"workers": 2})
+    if not said:
+        many.check_hosts()
+        return
+    with pytest.raises(params.ParamsError) as caught:
+        many.check_hosts()
+    assert str(caught.value) == f"params.yaml: train.hosts is 'hosts', {said}"
+
+
 def test_recipes_are_those_that_make_can_run() -> None:
     makefile = (HERE.parent / "Makefile").read_text()
     targets = re.findall(

@@ -62,6 +62,17 @@ def test_a_stage_that_dvc_runs_says_how_to_get_results_back(
     assert said[-1].endswith("git restore dvc.lock plots && dvc checkout --force") == (lines == 2)
 
 
+def test_an_experiment_elsewhere_has_nothing_to_get_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".dvc/tmp/exps/temp").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ".dvc/tmp/exps/temp")
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(SystemExit):
+        run(lambda: _raise(UserError("a.txt: empty")))
+    assert capsys.readouterr().err == "error: a.txt: empty\n"
+
+
 def printing(what: str, stdout: str, **variables: str) -> tuple[int, str, str]:
     """Run a program that prints something: its exit code, and what the two streams got."""
     lines = f"from stages.shared.program import UserError, run\ndef main():\n {what}\nrun(main)"

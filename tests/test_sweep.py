@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from stages.shared.report import style
@@ -58,6 +59,40 @@ def test_one_without_a_score_is_named_and_left_out(score: Any) -> None:
     assert sweep.read([{}, commit], "") == ([], [], ["a", "b"])
 
 
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Names, values and scores that lie on each other, and with "" each that leaves the page."""
+    with style.style():
+        figure.canvas.draw()
+    parallel, *heat = figure.axes
+    titles = [axes.title for axes in figure.axes if axes.title.get_text()]
+    cells = [text for axes in heat for text in axes.texts]
+    texts = [*parallel.get_xticklabels(), *parallel.texts, *titles, *cells]
+    boxes = []
+    for text in texts:
+        left, bottom, right, top = text.get_window_extent().extents
+        if text.get_text().startswith("\n"):  # nothing stands in its first line
+            top = (bottom + top) / 2
+        boxes.append((text.get_text(), Bbox.from_extents(left, bottom, right, top)))
+    page = figure.bbox
+    found = [(word, "") for word, box in boxes if box.x0 < page.x0 or box.x1 > page.x1]
+    for number, (word, box) in enumerate(boxes):
+        found += [(word, other) for other, b in boxes[:number] if box.overlaps(b)]
+    return found
+
+
+def test_many_parameters_with_long_names_and_values_can_be_read() -> None:
+    classes = [[], ["zero", "one", "two", "three", "four", "five"]]
+    many = [
+        Experiment(str(number), {
+            "decode.class_names": classes[number % 2], "train.network": f"net {number // 2}",
+            "train.batch_size": 64 * number, "train.learning_rate": number / 100,
+            "train.label_smoothing": number / 10, "train.validation_images": 10000 * number,
+        }, 0.9 + number / 100)
+        for number in range(4)
+    ]  # fmt: skip
+    assert overlapping(sweep.draw(many)) == []
+
+
 def test_no_name_is_a_formula(tmp_path: Path) -> None:
     both = [Experiment(f"a$_${rate}", {"train.rate": f"${rate}_$"}, rate) for rate in (0.5, 0.6)]
     style.save(sweep.draw(both), tmp_path / "x.png")
@@ -76,8 +111,14 @@ def test_a_cell_is_the_mean_over_seeds_and_is_empty_where_nobody_tried() -> None
         for seed in (0, 1)
     ]  # fmt: skip
     drawn = words(sweep.draw(grid))
-    cells = [text for text in drawn if re.fullmatch(r"\d\d\.50%", text)]
-    assert sorted(cells) == ["50.50%", "60.50%", "70.50%", "80.50%", "90.50%"]
+    cells = [text for text in drawn if re.fullmatch(r"\d\d\.50%\nmean of 2", text)]
+    assert [text[:6] for text in sorted(cells)] == [
+        "50.50%",
+        "60.50%",
+        "70.50%",
+        "80.50%",
+        "90.50%",
+    ]
     assert "10 experiments; the best on held-out images is compact-256-0.05-1, 91.00%" in drawn
     assert {"train.network: compact", "train.network: deep", "train.learning_rate"} <= set(drawn)
     assert "train.epochs" not in drawn
@@ -102,7 +143,7 @@ def test_nothing_to_draw_is_said_in_a_line(finished: Repository) -> None:
     done = finished.run("python", "-m", "stages.tools.sweep", "grid", check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "error: 0 experiments of the last commit named grid... that ended well,"
+        "error: of the last commit's experiments whose names begin with 'grid' 0 ended well,"
         " expected two or more that differ\n"
     )
 

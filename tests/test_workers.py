@@ -78,6 +78,8 @@ def test_a_warning_of_openmpi_ends_nothing(
     said = capfd.readouterr().err
     assert ("WARNING: An invalid value\n  Value: nope\n" in said) == (case == "a warning")
     assert listener.own.startswith({"a warning": "WARNING", "an end": "PRTE has"}.get(case, ""))
+    if case == "an error":  # the reason is the last word
+        assert said == "more\nerror: no room\n"
 
 
 def difference(found: Path, expected: Path) -> float:
@@ -299,6 +301,7 @@ def test_a_terminal_sees_one_bar(finished: Repository) -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.decode())
     for once in ("epoch 1: validation loss", "epoch 2: validation loss", "training on cpu: 2"):
         assert text.count(once) == 1
+    assert "loss nan" not in text  # there is no bar before there is a loss
     bars = re.findall(r"epoch \d +\S+ loss [^\r\n]*? to go", text)
     assert bars
     assert "\x1b[?25l" in said.decode()  # it moves: the cursor is hidden meanwhile

@@ -163,6 +163,23 @@ class Train(Record):
             )
         return self
 
+    def check_hosts(self) -> None:
+        """Make sure that the host file, where one is wanted, is there and names a host.
+
+        Raises:
+            ParamsError: it does not.
+        """
+        if self.workers == 1 or not self.hosts:
+            return
+        said = f"params.yaml: train.hosts is {shortened(self.hosts)!r}"
+        path = Path(self.hosts)
+        if not path.is_file():
+            there = "a folder" if path.is_dir() else "not there"
+            raise ParamsError(f"{said}, which is {there}, expected a file with names of hosts")
+        lines = path.read_text("utf-8", "replace").splitlines()
+        if not any(line.partition("#")[0].strip() for line in lines):
+            raise ParamsError(f"{said}, in which nothing stands, expected a line for each host")
+
     def shape(self) -> Tree:
         """What shapes the result but for rounding: all but where the work is done."""
         return self.model_dump(exclude={"workers", "hosts"})

@@ -121,9 +121,11 @@ def _way_back() -> str:
     """A line for a stage that DVC runs: it has removed the outputs of the run before.
 
     What DVC's cache holds comes back by `dvc checkout`, by force since half of a curve may be in
-    its way; what Git holds by `git restore`. The stage `check` comes first and costs nothing.
+    its way; what Git holds by `git restore`. The stage `check` comes first and costs nothing; an
+    experiment from the queue runs in a folder that is gone afterwards.
     """
-    if os.environ.get("DVC_STAGE", "check") == "check":
+    elsewhere = "/.dvc/tmp/exps/" in os.getcwd()  # noqa: PTH109  no pathlib here, see below
+    if os.environ.get("DVC_STAGE", "check") == "check" or elsewhere:
         return ""
     return f"\n{WAY_BACK}git restore dvc.lock plots && dvc checkout --force"
 

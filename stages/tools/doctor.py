@@ -236,7 +236,8 @@ def _openmpi() -> str:
     version = _say([mpirun, "--version"]) if mpirun else None
     if version is None or "Open MPI" not in version:
         return f"not there; {needed}"
-    if not any(Path(".venv").glob("lib/python3*/site-packages/mpi4py")):
+    environments = Path(".venv"), Path(str(mpirun)).parents[1]
+    if not any(any(e.glob("lib/python3*/site-packages/mpi4py")) for e in environments):
         return f"{version} at {mpirun}, but no mpi4py; {needed}"
     return f"{version} at {mpirun}"
 

@@ -2,7 +2,8 @@
 
 Reads what `dvc exp show` knows of the last commit's experiments; writes dvc_plots/sweep.png:
 parallel coordinates, a line for each experiment, and a heat map over the two numbers that take most
-values. Those that failed are named, and drawn nowhere.
+values, where a cell that stands for several experiments has their mean and says so. Those that
+failed are named, and drawn nowhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from stages.shared.program import UserError, run
 # From here on Ctrl-C is answered in a line, also while the rest is imported.
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -46,6 +48,8 @@ PICTURE = Path("dvc_plots/sweep.png")  # beside the pages of `dvc plots`
 SCORED = str(curves.FOLDER / "metrics.json")
 REPEATED = "train.seed"  # experiments that differ in this alone are one point of the heat map
 SIGNED = ("download.dataset", "train.epochs", "train.validation_images", REPEATED)
+
+_LETTERS = 18  # of a value, as it is written in the picture
 
 SHADE = LinearSegmentedColormap.from_list("shade", ["#F4F4F4", "#9CC8E4", BLUE, "#00304F"])
 
@@ -124,7 +128,10 @@ def draw(experiments: list[Experiment]) -> Figure:
         experiments: two or more, which differ in a parameter at least.
     """
     keys = varied(experiments)
-    numbers = sorted((k for k in keys if k != REPEATED and _is_number(keys[k])), key=_size(keys))
+    numbers = sorted(
+        (k for k in keys if k != REPEATED and _is_number(keys[k])),
+        key=lambda key: (key not in SIGNED, len(keys[key])),
+    )
     *_, columns, rows = [None, None, *numbers]  # the longer of the two goes down the page
     others = [key for key in keys if key not in (columns, rows, REPEATED)]
     panels = keys[others[0]] if others else [None]
@@ -141,7 +148,8 @@ def draw(experiments: list[Experiment]) -> Figure:
         for axes, value in zip(grid, panels, strict=True):
             chosen = [e for e in experiments if not others or e.values.get(others[0]) == value]
             _heat(axes, chosen, (rows, columns), keys, scale)
-            axes.set_title(f"{others[0]}: {value}" if others else "", size=9, parse_math=False)
+            title = f"{others[0]}: {_short(value)}" if others else ""
+            axes.set_title(title, size=9, parse_math=False)
             axes.tick_params(labelleft=axes is grid[0])
         grid[0].set_ylabel(rows or "")
         bar = figure.colorbar(ScalarMappable(scale, SHADE), ax=grid, shrink=0.9, pad=0.02)
@@ -153,8 +161,10 @@ def draw(experiments: list[Experiment]) -> Figure:
     return figure
 
 
-def _size(keys: dict[str, list[Any]]) -> Any:
-    return lambda key: len(keys[key])
+def _short(value: Any) -> str:
+    """A parameter's value, if need be its beginning alone; nothing for None."""
+    text = "" if value is None else str(value)
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
 
 
 def _parallel(
@@ -176,7 +186,7 @@ def _parallel(
     last = len(keys)
     ends = [(percent(share), float(scale(share))) for share in (scale.vmin or 0, scale.vmax or 0)]
     ticks = [
-        *([(str(v), i / (len(vs) - 1)) for i, v in enumerate(vs)] for vs in keys.values()),
+        *([(_short(v), i / (len(vs) - 1)) for i, v in enumerate(vs)] for vs in keys.values()),
         ends,
     ]
     for index, marks in enumerate(ticks):
@@ -194,7 +204,10 @@ def _parallel(
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
                 zorder=4,
             )
-    axes.set_xticks(range(last + 1), [*keys, "validation accuracy"])
+    names = [*keys, "validation accuracy"]
+    if last > 3:  # names are longer than axes are apart: every second one is a line lower
+        names = ["\n" * (index % 2) + name for index, name in enumerate(names)]
+    axes.set_xticks(range(last + 1), names)
     axes.set(yticks=[], xlim=(-0.35, last + 0.35), ylim=(-0.06, 1.06))
     bare(axes)
     axes.set_title(
@@ -214,6 +227,7 @@ def _heat(
     """Mean scores by two parameters; an empty cell is one that nobody tried."""
     rows, columns = (keys[side] if side else [None] for side in sides)
     means = np.full((len(rows), len(columns)), np.nan)
+    counts = np.zeros(means.shape, int)
     for row, column in np.ndindex(means.shape):
         cell = [
             one.score
@@ -222,23 +236,25 @@ def _heat(
             and (not sides[1] or one.values.get(sides[1]) == columns[column])
         ]
         if cell:
-            means[row, column] = np.mean(cell)
+            means[row, column], counts[row, column] = np.mean(cell), len(cell)
     axes.imshow(means, cmap=SHADE, norm=scale, aspect="auto")
-    _write(axes, means, scale)
-    axes.set_xticks(
-        range(len(columns)), ["" if v is None else str(v) for v in columns], parse_math=False
-    )
-    axes.set_yticks(range(len(rows)), ["" if v is None else str(v) for v in rows], parse_math=False)
+    _write(axes, means, counts, scale)
+    axes.set_xticks(range(len(columns)), map(_short, columns), parse_math=False)
+    axes.set_yticks(range(len(rows)), map(_short, rows), parse_math=False)
     axes.set_xlabel(sides[1] or "")
     bare(axes)
 
 
-def _write(axes: Axes, means: NDArray[np.float64], scale: Normalize) -> None:
+def _write(
+    axes: Axes, means: NDArray[np.float64], counts: NDArray[np.int_], scale: Normalize
+) -> None:
+    """The scores in their cells, each with the number of experiments where it is a mean."""
     for row, column in zip(*np.nonzero(np.isfinite(means)), strict=True):
         dark = scale(means[row, column]) > 0.55
+        many = f"\nmean of {counts[row, column]}" if counts[row, column] > 1 else ""
         axes.text(
-            column, row, percent(float(means[row, column])), size=8, ha="center", va="center",
-            color="white" if dark else INK,
+            column, row, percent(float(means[row, column])) + many, size=8, ha="center",
+            va="center", color="white" if dark else INK,
         )  # fmt: skip
     rows, columns = means.shape
     axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color=PALE, linewidth=0.8)
@@ -259,13 +275,14 @@ def main() -> None:
         raise SystemExit(dvc.returncode)  # DVC has said why
     experiments, failed, unscored = read(json.loads(dvc.stdout), name)
     for one in failed:
-        print(f"failed: {one}; `dvc queue logs {one}` says why")
+        print(f"failed: {one}; `dvc queue logs {shlex.quote(one)}` says why")
     for one in unscored:
         print(f"left out: {one}; no validation.accuracy from 0 to 1 in its {SCORED}")
     if not varied(experiments):
-        which = f"experiments of the last commit named {name}..." if name else "experiments"
+        named = f" whose names begin with {name!r}" if name else ""
         raise UserError(
-            f"{len(experiments)} {which} that ended well, expected two or more that differ"
+            f"of the last commit's experiments{named} {len(experiments)} ended well, expected two"
+            " or more that differ"
         )
     save(draw(experiments), PICTURE)
     print(f"{PICTURE}: {len(experiments)} experiments")

@@ -111,14 +111,12 @@ def start(count: int, hosts: str) -> None:
         hosts: as `command` takes it.
 
     Raises:
-        WorkersError: OpenMPI is not there, there is no such host file, or a worker died.
+        WorkersError: OpenMPI is not there, or a worker died.
         SystemExit: 1, if a worker has said itself why it cannot go on.
     """
     mpirun, found = find()
     if mpirun is None:
         raise WorkersError(f"params.yaml: train.workers is {count}, but there is {found}")
-    if hosts and not Path(hosts).is_file():
-        raise WorkersError(f"params.yaml: train.hosts is {hosts}, expected a file with host names")
     main = sys.modules["__main__"]
     module = main.__spec__.name if main.__spec__ else "stages.train"
     os.environ[STARTED] = str(count)
@@ -163,6 +161,8 @@ def _end_with_parent() -> None:
 class _Listener(threading.Thread):
     """Prints what the workers say on standard error, but what many of them say only once.
 
+    Why they end comes last, after all that mpirun still had for standard output.
+
     Attributes:
         done: how many of them have come to their end.
         said: whether one of them has said what is wrong.
@@ -173,7 +173,7 @@ class _Listener(threading.Thread):
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)
         self._process = process
-        self._errors: set[bytes] = set()
+        self._errors: list[bytes] = []
         self._warnings: list[str] = []
         self._end: list[str] = []
         self.done = 0
@@ -194,6 +194,8 @@ class _Listener(threading.Thread):
         self._process.wait()
         # The ssh to a machine that is cut off can hold the pipe open for minutes after that.
         self.join(_REST)
+        for line in self._errors:
+            _print(line)
 
     def run(self) -> None:
         assert self._process.stderr is not None
@@ -214,10 +216,10 @@ class _Listener(threading.Thread):
                 block = None
             elif block is not None:
                 block.append(line)
-            elif line not in self._errors:
-                if line.startswith((b"error: ", WAY_BACK.encode())):
-                    self._errors.add(line)
+            elif not line.startswith((b"error: ", WAY_BACK.encode())):
                 _print(line)
+            elif line not in self._errors:
+                self._errors.append(line)
         if block:
             self._take(b"".join(block))
         end.cancel()
@@ -244,6 +246,8 @@ def _fail(code: int, said: bool, own: str, hosts: str) -> NoReturn:
     """End with the reason of the worker that died first."""
     if said:
         raise SystemExit(1)
+    if sys.stdout.isatty():
+        print("\x1b[?25h")  # a bar that died hides the cursor, and stands in this line
     if "Alarm clock" in own:
         own = f"one of them had no word from the others for {workers.PATIENCE} seconds"
     elif not own and code > 0 and hosts:
@@ -252,7 +256,10 @@ def _fail(code: int, said: bool, own: str, hosts: str) -> NoReturn:
         own = "mpirun has lost the connection to some of them"
     elif not own and code < 0:
         own = f"mpirun was ended by {signal.Signals(-code).name}"
-    raise WorkersError(f"the workers were stopped: {own or f'mpirun ended with code {code}'}")
+    where = f" (train.hosts is {hosts})" if hosts else ""
+    raise WorkersError(
+        f"the workers were stopped: {own or f'mpirun ended with code {code}'}{where}"
+    )
 
 
 @contextlib.contextmanager

@@ -34,9 +34,7 @@ class Display:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task(
-            "train", total=steps, epoch=1, loss=float("nan"), accuracy=0.0, speed=0.0
-        )
+        self._task = self._bar.add_task("train", total=steps)
         self._speeds: list[float] = []  # of the steps of this epoch, in images per second
 
     def __enter__(self) -> Display:
@@ -61,8 +59,6 @@ class Display:
             self._console.print(f"going on from a checkpoint, after epoch {event.epoch}")
 
     def _step(self, event: Step) -> None:
-        # Not before the first step: Jittor compiles its kernels until then, with a bar of its own.
-        self._bar.start()
         self._curves.log(
             event.step,
             {
@@ -80,6 +76,9 @@ class Display:
             accuracy=event.accuracy,
             speed=event.images_per_second,
         )
+        # Not before there is something to show; Jittor compiles its kernels until then, with a bar
+        # of its own.
+        self._bar.start()
 
     def _epoch(self, event: Epoch) -> None:
         self._curves.log(
